@@ -1,0 +1,86 @@
+//! What one replica holds of one object.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use comet_routing::{Key, clock::WallMs};
+use ring::digest::{Context, SHA256};
+use serde::{Deserialize, Serialize};
+
+use crate::Ownership;
+
+const CODE_TAG: &[u8] = b"comet/1 code\0";
+const CONTENT_TAG: &[u8] = b"comet/1 content\0";
+
+/// SHA-256 of something, behind a domain tag.
+pub type Hash = [u8; 32];
+
+/// One replica's copy of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The object's key.
+    pub key: Key,
+    /// Who may replace the object, if the key is an owned one.
+    pub ownership: Option<Ownership>,
+    /// Which put this copy stems from.
+    pub version: Version,
+    /// When the object was put, by this replica's wall clock.
+    pub created_ms: WallMs,
+    /// When this replica forgets the object, by its own wall clock.
+    pub expires_ms: WallMs,
+    /// How long the put asked for the object to be kept, in seconds. Signed by the owner, if there is one.
+    pub ttl_seconds: u64,
+    /// The number of replicas that the put asked for; 0 leaves replication to the handlers.
+    pub replicas: u8,
+    /// The handlers, if the object is active.
+    pub code: Option<Code>,
+    /// The put's data as it was received: one encoded value. The version's hash covers it.
+    pub data: Bytes,
+    /// What the handlers made of it on this replica; empty until one changed something. Opaque here.
+    pub state: Bytes,
+}
+
+/// Handler source and its hash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Code {
+    /// [`Code::hash_of`] the source.
+    pub hash: Hash,
+    /// Luau source text.
+    pub source: Arc<str>,
+}
+
+/// Orders the puts of one key: the higher sequence wins, and of equal sequences the higher content hash, so
+/// that all replicas agree without talking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Version {
+    /// Chosen by the owner, or by the node that took the put (its clock in microseconds).
+    pub sequence: u64,
+    /// [`content_hash`] of the put.
+    pub hash: Hash,
+}
+
+impl Code {
+    /// Source text with its hash.
+    pub fn new(source: impl Into<Arc<str>>) -> Self {
+        let source = source.into();
+        Self { hash: Self::hash_of(&source), source }
+    }
+
+    /// The name under which this source is stored and compiled once.
+    pub fn hash_of(source: &str) -> Hash {
+        sha256(&[CODE_TAG, source.as_bytes()])
+    }
+}
+
+/// The hash of what was put: the code's hash (32 zero bytes for a plain value), then the data as received.
+pub fn content_hash(code: Option<&Hash>, data: &[u8]) -> Hash {
+    sha256(&[CONTENT_TAG, code.unwrap_or(&[0; 32]), data])
+}
+
+fn sha256(parts: &[&[u8]]) -> Hash {
+    let mut context = Context::new(&SHA256);
+    parts.iter().for_each(|part| context.update(part));
+    let mut out = [0; 32];
+    out.copy_from_slice(context.finish().as_ref());
+    out
+}
