@@ -1,10 +1,23 @@
 //! The active runtime: values, the sandbox, handlers and their budgets.
 
+mod codec;
+pub mod contact_policy;
 pub mod dht;
+mod event;
 mod limits;
+mod object;
+mod policy;
 mod refusal;
+mod sandbox;
+mod state;
 mod value;
 
+pub use codec::{Bounds, DecodeError, ELEMENTS_MAX, NODE_EXT};
+pub use contact_policy::Reach;
+pub use event::{Caller, Event, Nodes, Op, OpOutcome, OpResult, Origin, Outcome, Request, Trail, WaitId};
 pub use limits::Limits;
+pub use object::{ActivationError, Blueprint, HANDLERS, InvocationId, Moment, Object, Progress, Report};
+pub use policy::{Policy, REPLICAS_MAX};
 pub use refusal::{Failure, Refusal};
+pub use sandbox::Backstop;
 pub use value::Value;

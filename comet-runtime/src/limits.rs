@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::codec::Bounds;
+
 /// Sizes and budgets of objects and their handlers. All sizes in bytes, all times in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -66,5 +68,17 @@ impl Default for Limits {
             log_line_bytes: 256,
             capabilities: 256,
         }
+    }
+}
+
+impl Limits {
+    /// What a put's value and an object's state may measure.
+    pub fn value_bounds(&self) -> Bounds {
+        Bounds { bytes: self.value_bytes, depth: self.depth }
+    }
+
+    /// What a handler's reply may measure.
+    pub fn reply_bounds(&self) -> Bounds {
+        Bounds { bytes: self.reply_bytes, depth: self.depth }
     }
 }

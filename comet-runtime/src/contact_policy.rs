@@ -1,0 +1,183 @@
+//! Who an object may contact (paper, section 4.4), and how often.
+//!
+//! An unsigned object may address the replicas of its own key, and a node that contacted it, at the callback
+//! key that the contact carried, once per contact. That right is a [`Capabilities`] entry: it may be used at
+//! once or kept, it expires, and no other object can use it. A signed object may address any key.
+
+use std::collections::VecDeque;
+
+use comet_routing::{Key, NodeId, clock::WallMs};
+use serde::{Deserialize, Serialize};
+
+use crate::{Nodes, Op};
+
+/// How long a kept capability stays valid, in milliseconds.
+const CAPABILITY_MS: u64 = 24 * 3_600 * 1_000;
+
+/// How far objects may reach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reach {
+    /// The paper's rule.
+    #[default]
+    Strict,
+    /// Any key: for private swarms whose operator trusts every author, and for signed objects.
+    Open,
+}
+
+/// One-shot rights to put to a callback key at a node. Oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    kept: VecDeque<Capability>,
+}
+
+/// The right to put once to `key` at `node`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capability {
+    /// Where the contact came from.
+    pub node: NodeId,
+    /// The callback key that it carried.
+    pub key: Key,
+    /// When the right ends, by this replica's wall clock.
+    pub expires_ms: WallMs,
+}
+
+impl Capabilities {
+    /// Restores kept capabilities.
+    pub fn restore(kept: impl IntoIterator<Item = Capability>) -> Self {
+        Self { kept: kept.into_iter().collect() }
+    }
+
+    /// Those that are kept, oldest first.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Capability> {
+        self.kept.iter()
+    }
+
+    /// Notes that `node` made contact with a callback key; the oldest right makes room.
+    pub fn grant(&mut self, node: NodeId, key: Key, now: WallMs, kept_max: usize) {
+        self.kept.retain(|capability| capability.expires_ms > now);
+        while self.kept.len() >= kept_max.max(1) {
+            self.kept.pop_front();
+        }
+        self.kept.push_back(Capability { node, key, expires_ms: now.saturating_add(CAPABILITY_MS) });
+    }
+
+    /// Uses one right up; false if there is none.
+    fn take(&mut self, node: NodeId, key: Key, now: WallMs) -> bool {
+        let found = self
+            .kept
+            .iter()
+            .position(|capability| capability.node == node && capability.key == key && capability.expires_ms > now);
+        found.and_then(|at| self.kept.remove(at)).is_some()
+    }
+}
+
+/// Says whether an object with this key may send this request, using up a capability where that is what
+/// permits it.
+pub fn permit(op: &Op, own: &Key, reach: Reach, capabilities: &mut Capabilities, now: WallMs) -> Result<(), String> {
+    let own_replicas = op.key().is_none_or(|key| key == own);
+    if own_replicas || reach == Reach::Open {
+        return Ok(());
+    }
+    if let Op::Put { key, nodes: Nodes::These(nodes), .. } = op
+        && let [node] = nodes.as_slice()
+        && capabilities.take(node.id, *key, now)
+    {
+        return Ok(());
+    }
+    Err("an unsigned object may contact only the replicas of its own key, and a caller once at the callback key \
+         that its contact carried"
+        .into())
+}
+
+/// Messages that an object may send: a bucket that refills evenly over the timer interval.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MessageBucket {
+    tokens: f64,
+    filled_ms: WallMs,
+}
+
+impl MessageBucket {
+    /// A full bucket.
+    pub fn full(messages: u32, now: WallMs) -> Self {
+        Self { tokens: f64::from(messages), filled_ms: now }
+    }
+
+    /// Takes one token; false if there is none.
+    pub fn take(&mut self, messages: u32, interval_ms: u64, now: WallMs) -> bool {
+        let passed = now.saturating_sub(self.filled_ms) as f64 / interval_ms.max(1) as f64;
+        self.tokens = (self.tokens + passed * f64::from(messages)).min(f64::from(messages));
+        self.filled_ms = self.filled_ms.max(now);
+        if self.tokens < 1.0 {
+            return false;
+        }
+        self.tokens -= 1.0;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use comet_routing::Contact;
+
+    use super::*;
+    use crate::Value;
+
+    fn node(n: u8) -> Contact {
+        Contact::new(NodeId::from_bytes([n; 32]), (Ipv4Addr::LOCALHOST, 7400 + u16::from(n)).into())
+    }
+
+    fn put_to(key: Key, to: u8) -> Op {
+        Op::Put { key, data: Value::Nil, nodes: Nodes::These(vec![node(to)]) }
+    }
+
+    #[test]
+    fn a_capability_works_once_for_its_node_and_key() {
+        let (own, callback) = (Key::of("own"), Key::of("callback"));
+        let mut kept = Capabilities::default();
+        kept.grant(node(1).id, callback, 0, 8);
+        let mut ask = |op: &Op, now| permit(op, &own, Reach::Strict, &mut kept, now).is_ok();
+        assert!(!ask(&put_to(callback, 2), 1), "another node");
+        assert!(!ask(&put_to(Key::of("other"), 1), 1), "another key");
+        assert!(ask(&put_to(callback, 1), 1));
+        assert!(!ask(&put_to(callback, 1), 1), "it is used up");
+    }
+
+    #[test]
+    fn a_capability_expires_and_the_oldest_makes_room() {
+        let own = Key::of("own");
+        let mut kept = Capabilities::default();
+        kept.grant(node(1).id, Key::of("a"), 0, 2);
+        assert!(permit(&put_to(Key::of("a"), 1), &own, Reach::Strict, &mut kept.clone(), CAPABILITY_MS - 1).is_ok());
+        assert!(permit(&put_to(Key::of("a"), 1), &own, Reach::Strict, &mut kept.clone(), CAPABILITY_MS).is_err());
+        kept.grant(node(1).id, Key::of("b"), 1, 2);
+        kept.grant(node(1).id, Key::of("c"), 2, 2);
+        let keys: Vec<_> = kept.iter().map(|capability| capability.key).collect();
+        assert_eq!(keys, [Key::of("b"), Key::of("c")]);
+    }
+
+    #[test]
+    fn the_own_key_is_always_allowed_and_strangers_only_where_the_operator_says_so() {
+        let own = Key::of("own");
+        let mut none = Capabilities::default();
+        let get = |key| Op::Get { key, nodes: Nodes::Closest, payload: None };
+        assert!(permit(&get(own), &own, Reach::Strict, &mut none, 0).is_ok());
+        assert!(permit(&get(Key::of("b")), &own, Reach::Strict, &mut none, 0).is_err());
+        assert!(permit(&Op::Lookup { key: Key::of("b") }, &own, Reach::Strict, &mut none, 0).is_err());
+        assert!(permit(&get(Key::of("b")), &own, Reach::Open, &mut none, 0).is_ok());
+    }
+
+    #[test]
+    fn a_bucket_refills_evenly_and_never_overflows() {
+        let mut bucket = MessageBucket::full(20, 0);
+        let spent = (0..100).filter(|_| bucket.take(20, 600_000, 0)).count();
+        assert_eq!(spent, 20);
+        assert!(!bucket.take(20, 600_000, 29_000));
+        assert!(bucket.take(20, 600_000, 30_000), "one every thirty seconds");
+        let later = (0..100).filter(|_| bucket.take(20, 600_000, u64::MAX)).count();
+        assert_eq!(later, 20);
+        assert!(!bucket.take(20, 600_000, 0), "a clock that steps back gives nothing");
+    }
+}

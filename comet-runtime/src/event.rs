@@ -1,0 +1,238 @@
+//! What can happen to an object, and what it can ask of the swarm.
+
+use bytes::Bytes;
+use comet_routing::{Contact, Key};
+use comet_store::Code;
+use serde::{Deserialize, Serialize};
+
+use crate::{Refusal, Value};
+
+/// Something that runs a handler.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A get reaches this replica.
+    Get {
+        /// Who reads.
+        caller: Caller,
+        /// What the reader sent along.
+        payload: Option<Value>,
+    },
+    /// This replica first stores the object.
+    Put {
+        /// Who stores.
+        caller: Caller,
+    },
+    /// A put reaches an object that is here already.
+    Update {
+        /// Who writes.
+        caller: Caller,
+        /// The data of the put, encoded.
+        data: Bytes,
+        /// The handlers that came with it.
+        code: Option<Code>,
+    },
+    /// A client deletes the object.
+    Delete {
+        /// Who deletes.
+        caller: Caller,
+    },
+    /// The object's timer fired.
+    Timer,
+}
+
+/// Who caused an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The node that it came through.
+    pub node: Contact,
+    /// Where the caller would accept one later put.
+    pub callback: Option<Key>,
+    /// The client's public key, if it proved that it holds the private one.
+    pub owner: Option<[u8; 32]>,
+    /// Whether a client or another replica is behind it.
+    pub origin: Origin,
+}
+
+/// What is behind a caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A client of the caller's node, or another object.
+    Client,
+    /// The object's own replication: the caller hands over its copy.
+    Replica,
+}
+
+/// What an invocation led to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The reply to a get, encoded.
+    Reply(Bytes),
+    /// The put or delete may go on; of an update: take the incoming object whole.
+    Accept,
+    /// The update was handled; the object stays as the handler left it.
+    Handled,
+    /// The handler said no, and perhaps why.
+    Refuse(String),
+    /// The timer's turn is over.
+    Ticked,
+}
+
+/// The budget that travels with whatever one request from outside causes, however many objects it reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trail {
+    /// Messages that may still be sent.
+    pub messages: u8,
+    /// Objects that may still call each other in turn.
+    pub depth: u8,
+}
+
+impl Trail {
+    /// What a request from outside and a timer start with: 16 messages, four objects deep.
+    pub const FRESH: Self = Self { messages: 16, depth: 4 };
+
+    /// Takes one message and half of what then remains for a request that an object sends; `None` when
+    /// nothing is left. The parts never add up to more than the whole.
+    pub fn split(&mut self) -> Option<Self> {
+        if self.depth == 0 {
+            return None;
+        }
+        self.messages = self.messages.checked_sub(1)?;
+        let share = self.messages / 2;
+        self.messages -= share;
+        Some(Self { messages: share, depth: self.depth - 1 })
+    }
+}
+
+/// A request that a handler made; it leaves when the turn is committed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// Under which the answer comes back.
+    pub wait: WaitId,
+    /// What is asked.
+    pub op: Op,
+    /// What the request may cause in turn.
+    pub trail: Trail,
+}
+
+/// Names one request of one object.
+pub type WaitId = u64;
+
+/// What a handler can ask of the swarm.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// Read an object.
+    Get {
+        /// Which.
+        key: Key,
+        /// From whom.
+        nodes: Nodes,
+        /// What its `onGet` receives.
+        payload: Option<Value>,
+    },
+    /// Write a value.
+    Put {
+        /// Where.
+        key: Key,
+        /// What.
+        data: Value,
+        /// To whom.
+        nodes: Nodes,
+    },
+    /// Copy the object itself, code and state, to other replicas.
+    Copy {
+        /// To whom.
+        nodes: Nodes,
+    },
+    /// Delete an object.
+    Delete {
+        /// Which.
+        key: Key,
+        /// From whom.
+        nodes: Nodes,
+    },
+    /// Find the nodes closest to a key.
+    Lookup {
+        /// Which.
+        key: Key,
+    },
+}
+
+/// Which nodes a request goes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Nodes {
+    /// Those that the swarm would choose.
+    Closest,
+    /// So many of the closest.
+    Count(u8),
+    /// These.
+    These(Vec<Contact>),
+}
+
+/// What came of a request.
+pub type OpResult = Result<OpOutcome, Refusal>;
+
+/// What a request brought back.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OpOutcome {
+    /// The first answer to a get that named no nodes.
+    Value(Value),
+    /// Each named node's answer to a get, nearest first.
+    Values(Vec<(Contact, Value)>),
+    /// The nodes that stored or deleted, or the nodes that a lookup found.
+    Nodes(Vec<Contact>),
+}
+
+impl Op {
+    /// The key that the request addresses; `None` for a copy, which goes to the object's own key.
+    pub fn key(&self) -> Option<&Key> {
+        match self {
+            Self::Get { key, .. } | Self::Put { key, .. } | Self::Delete { key, .. } | Self::Lookup { key } => {
+                Some(key)
+            }
+            Self::Copy { .. } => None,
+        }
+    }
+}
+
+impl Event {
+    /// The handler that the event runs.
+    pub fn handler(&self) -> &'static str {
+        match self {
+            Self::Get { .. } => "onGet",
+            Self::Put { .. } => "onPut",
+            Self::Update { .. } => "onUpdate",
+            Self::Delete { .. } => "onDelete",
+            Self::Timer => "onTimer",
+        }
+    }
+
+    /// Who caused it, but for a timer.
+    pub fn caller(&self) -> Option<&Caller> {
+        match self {
+            Self::Get { caller, .. }
+            | Self::Put { caller }
+            | Self::Update { caller, .. }
+            | Self::Delete { caller } => Some(caller),
+            Self::Timer => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trail_is_divided_and_never_copied() {
+        fn spend(mut trail: Trail) -> u32 {
+            let mut sent = 0;
+            while let Some(share) = trail.split() {
+                sent += 1 + spend(share);
+            }
+            sent
+        }
+        assert_eq!(spend(Trail { messages: 16, depth: 200 }), 16);
+        assert!(spend(Trail::FRESH) <= 16);
+        assert_eq!(spend(Trail { messages: 16, depth: 0 }), 0, "a cycle ends");
+    }
+}

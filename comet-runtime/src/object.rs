@@ -1,0 +1,611 @@
+//! An active object: its Lua table in a VM, and the turns that its handlers run in.
+//!
+//! A turn is a run of a handler between two waits. [`Object::begin`] and [`Object::resume`] run one each and
+//! report what it came to: a new state to keep, requests to send, an outcome or a wait. When a turn fails the
+//! object is spent: its owner drops it and restores the next one from the state that was kept last.
+
+use std::{collections::BTreeMap, rc::Rc};
+
+use bytes::Bytes;
+use comet_routing::{Contact, Key, clock::WallMs};
+use comet_store::Code;
+use mlua::{Function, IntoLua, MultiValue, Table, Thread, Value as LuaValue};
+
+use crate::{
+    Caller, Event, Failure, Limits, OpOutcome, OpResult, Outcome, Reach, Request, Trail, Value, WaitId,
+    contact_policy::{Capabilities, MessageBucket},
+    dht::Usage,
+    policy::Policy,
+    sandbox::{
+        Ran, VALUE_FIELD, Vm,
+        host::{Network, Scope, Turn},
+        memory::Category,
+    },
+    state,
+};
+
+/// Names one event's run of a handler, over all its turns.
+pub type InvocationId = u64;
+
+/// The handlers that a script can define.
+pub const HANDLERS: [&str; 5] = ["onGet", "onPut", "onUpdate", "onDelete", "onTimer"];
+
+/// What an object is made from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Blueprint {
+    /// The object's key.
+    pub key: Key,
+    /// Its handlers.
+    pub code: Code,
+    /// The put's data, encoded.
+    pub data: Bytes,
+    /// What its handlers made of it; empty for a new object.
+    pub state: Bytes,
+    /// How far it may reach.
+    pub reach: Reach,
+}
+
+/// What a turn needs to know of the world.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// The wall clock.
+    pub now: WallMs,
+    /// The node that the turn runs on.
+    pub local: Contact,
+    /// Seeds `math.random` for this turn.
+    pub seed: u64,
+}
+
+/// Why an object could not be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ActivationError {
+    /// The script does not compile, fails, or defines no object.
+    #[error("{0}")]
+    BadCode(String),
+    /// What is stored of the object cannot be read.
+    #[error("the stored object cannot be read: {0}")]
+    Unreadable(String),
+    /// The VM is full.
+    #[error("the sandbox has no room")]
+    NoRoom,
+}
+
+/// What one turn came to.
+#[derive(Debug)]
+pub struct Report {
+    /// The event whose turn it was; `None` for a callback's.
+    pub invocation: Option<InvocationId>,
+    /// How it ended.
+    pub end: Result<Progress, Failure>,
+    /// What the invocation has used so far.
+    pub usage: Usage,
+    /// Requests to send, now that the turn is committed. Empty if it failed.
+    pub requests: Vec<Request>,
+    /// Lines that the handler logged, also in a turn that failed.
+    pub log: Vec<String>,
+    /// The object's state, if the turn changed it.
+    pub state: Option<Bytes>,
+    /// The handler asked to be deleted.
+    pub delete_self: bool,
+}
+
+/// How a turn ended well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// The invocation is over.
+    Done(Outcome),
+    /// It waits for an answer.
+    Waiting,
+}
+
+struct Invocation {
+    id: Option<InvocationId>,
+    handler: &'static str,
+    caller: Option<Caller>,
+    trail: Trail,
+    usage: Usage,
+}
+
+enum Wait {
+    Handler { invocation: Invocation, thread: Thread },
+    Callback { function: Function, caller: Option<Caller>, trail: Trail },
+}
+
+/// A live object in a VM.
+pub struct Object {
+    vm: Rc<Vm>,
+    category: Category,
+    limits: Rc<Limits>,
+    key: Key,
+    reach: Reach,
+    aso: Table,
+    value_as_put: Option<LuaValue>,
+    kept: Bytes,
+    policy: Policy,
+    capabilities: Capabilities,
+    bucket: MessageBucket,
+    own_bucket: MessageBucket,
+    waits: BTreeMap<WaitId, Wait>,
+    next_wait: WaitId,
+}
+
+impl Object {
+    /// Runs the script in `vm` and restores the state.
+    pub(crate) fn activate(vm: &Rc<Vm>, blueprint: &Blueprint, moment: Moment) -> Result<Self, ActivationError> {
+        let limits = vm.limits().clone();
+        let prototype = vm.prototype(&blueprint.code).map_err(|error| ActivationError::BadCode(error.0))?;
+        let unreadable = |error: crate::DecodeError| ActivationError::Unreadable(error.to_string());
+        let data = Value::decode(&blueprint.data, limits.value_bounds()).map_err(unreadable)?;
+        let state = state::decode(&blueprint.state, &limits).map_err(unreadable)?;
+        let category = vm.move_in().ok_or(ActivationError::NoRoom)?;
+        let made = define(vm, category, &limits, blueprint, &prototype, &data, moment).and_then(|(aso, value)| {
+            let put = (!matches!(value, LuaValue::Table(_))).then_some(value);
+            let capabilities = state.map(|state| restore(vm, &aso, state)).transpose()?.unwrap_or_default();
+            let policy = Policy::read(&aso, &limits).map_err(ActivationError::BadCode)?;
+            Ok((aso, put, capabilities, policy))
+        });
+        let (aso, value_as_put, capabilities, policy) = made.inspect_err(|_| vm.move_out(category))?;
+        let messages = limits.messages;
+        Ok(Self {
+            vm: vm.clone(),
+            category,
+            limits,
+            key: blueprint.key,
+            reach: blueprint.reach,
+            aso,
+            value_as_put,
+            kept: blueprint.state.clone(),
+            policy,
+            capabilities,
+            bucket: MessageBucket::full(messages, moment.now),
+            own_bucket: MessageBucket::full(messages, moment.now),
+            waits: BTreeMap::new(),
+            next_wait: 1,
+        })
+    }
+
+    /// What the object asks of its node.
+    pub fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    /// The state that was kept last: what the object is restored from if a turn fails.
+    pub fn state(&self) -> &Bytes {
+        &self.kept
+    }
+
+    /// The handlers that the object has, in the order of [`HANDLERS`].
+    pub fn handlers(&self) -> Vec<&'static str> {
+        HANDLERS.into_iter().filter(|name| self.handler(name).is_some()).collect()
+    }
+
+    /// True if the script defines this handler.
+    pub fn has(&self, handler: &str) -> bool {
+        self.handler(handler).is_some()
+    }
+
+    /// Requests whose answers are still to come.
+    pub fn open_waits(&self) -> usize {
+        self.waits.len()
+    }
+
+    /// Live bytes of the object, script and state included.
+    pub fn live_bytes(&self) -> usize {
+        self.vm.live_bytes(self.category).0
+    }
+
+    /// Runs the first turn of an event. An object without the handler gives the default outcome: a get its
+    /// value, everything else [`Outcome::Accept`].
+    pub fn begin(&mut self, id: InvocationId, event: &Event, trail: Trail, moment: Moment) -> Report {
+        let caller = event.caller();
+        if let Some(Caller { node, callback: Some(key), .. }) = caller {
+            self.capabilities.grant(node.id, *key, moment.now, self.limits.capabilities);
+        }
+        let invocation = Invocation {
+            id: Some(id),
+            handler: event.handler(),
+            caller: caller.cloned(),
+            trail,
+            usage: Usage::default(),
+        };
+        let Some(handler) = self.handler(event.handler()) else {
+            return self.without_handler(event, invocation, moment);
+        };
+        self.open_turn(&invocation, moment);
+        let ran = match self.arguments(event) {
+            Ok(args) => self.vm.call(self.category, handler, args),
+            Err(error) => Ran::Failed(self.vm.failure(&error)),
+        };
+        self.close_turn(invocation, ran)
+    }
+
+    /// Runs the next turn of whoever waited for this answer; `None` if nobody does.
+    pub fn resume(&mut self, wait: WaitId, result: OpResult, moment: Moment) -> Option<Report> {
+        match self.waits.remove(&wait)? {
+            Wait::Handler { invocation, thread } => {
+                self.open_turn(&invocation, moment);
+                let ran = match self.answer(result) {
+                    Ok(args) => self.vm.resume(self.category, thread, args),
+                    Err(error) => Ran::Failed(self.vm.failure(&error)),
+                };
+                Some(self.close_turn(invocation, ran))
+            }
+            Wait::Callback { function, caller, trail } => {
+                let invocation = Invocation { id: None, handler: "callback", caller, trail, usage: Usage::default() };
+                self.open_turn(&invocation, moment);
+                let ran = match self.answer(result) {
+                    Ok(mut args) => {
+                        args.push_front(LuaValue::Table(self.aso.clone()));
+                        self.vm.call(self.category, function, args)
+                    }
+                    Err(error) => Ran::Failed(self.vm.failure(&error)),
+                };
+                Some(self.close_turn(invocation, ran))
+            }
+        }
+    }
+
+    fn handler(&self, name: &str) -> Option<Function> {
+        match self.aso.raw_get::<LuaValue>(name) {
+            Ok(LuaValue::Function(handler)) => Some(handler),
+            _ => None,
+        }
+    }
+
+    fn without_handler(&mut self, event: &Event, mut invocation: Invocation, moment: Moment) -> Report {
+        let outcome = match event {
+            Event::Get { .. } => {
+                let value = self.aso.raw_get(VALUE_FIELD).unwrap_or(LuaValue::Nil);
+                self.reply(&value).map(Outcome::Reply)
+            }
+            Event::Timer => Ok(Outcome::Ticked),
+            Event::Put { .. } | Event::Update { .. } | Event::Delete { .. } => Ok(Outcome::Accept),
+        };
+        invocation.usage.memory_bytes = self.live_bytes() as u64;
+        let turn = Turn { scope: Some(self.scope(&invocation, moment)), ..Turn::default() };
+        self.commit(&invocation, turn, outcome.map(Progress::Done))
+    }
+
+    fn arguments(&self, event: &Event) -> mlua::Result<MultiValue> {
+        let mut args = MultiValue::new();
+        args.push_back(LuaValue::Table(self.aso.clone()));
+        if let Some(caller) = event.caller() {
+            args.push_back(self.vm.introduce(caller)?);
+        }
+        match event {
+            Event::Get { caller, payload } => {
+                args.push_back(caller.callback.map(|key| key.to_string()).into_lua(self.vm.lua())?);
+                args.push_back(self.vm.to_lua(payload.as_ref().unwrap_or(&Value::Nil))?);
+            }
+            Event::Update { data, code, .. } => {
+                let value = Value::decode(data, self.limits.value_bounds()).map_err(mlua::Error::external)?;
+                args.push_back(self.vm.to_lua(&value)?);
+                let incoming = self.vm.lua().create_table()?;
+                incoming.raw_set("hasCode", code.is_some())?;
+                args.push_back(LuaValue::Table(incoming));
+            }
+            Event::Put { .. } | Event::Delete { .. } | Event::Timer => {}
+        }
+        Ok(args)
+    }
+
+    /// An answer as Lua sees it: the result, or nil and why there is none.
+    fn answer(&self, result: OpResult) -> mlua::Result<MultiValue> {
+        let mut args = MultiValue::new();
+        match result {
+            Err(refusal) => {
+                args.push_back(LuaValue::Nil);
+                args.push_back(refusal.to_string().into_lua(self.vm.lua())?);
+            }
+            Ok(OpOutcome::Value(value)) => args.push_back(self.vm.to_lua(&value)?),
+            Ok(OpOutcome::Values(answers)) => {
+                let list = self.vm.lua().create_table()?;
+                for (node, value) in answers {
+                    let entry = self.vm.lua().create_table()?;
+                    entry.raw_set("node", self.vm.to_lua(&Value::Node(node))?)?;
+                    entry.raw_set("value", self.vm.to_lua(&value)?)?;
+                    list.raw_push(entry)?;
+                }
+                args.push_back(LuaValue::Table(list));
+            }
+            Ok(OpOutcome::Nodes(nodes)) => {
+                let nodes = Value::List(nodes.into_iter().map(Value::Node).collect());
+                args.push_back(self.vm.to_lua(&nodes)?);
+            }
+        }
+        Ok(args)
+    }
+
+    fn scope(&self, invocation: &Invocation, moment: Moment) -> Scope {
+        let interval = self.policy.timer_seconds.unwrap_or(self.limits.timer_seconds);
+        Scope {
+            key: self.key,
+            local: moment.local,
+            now: moment.now,
+            limits: self.limits.clone(),
+            aso: self.aso.clone(),
+            network: Some(Network {
+                reach: self.reach,
+                capabilities: self.capabilities.clone(),
+                bucket: self.bucket,
+                own_bucket: self.own_bucket,
+                interval_ms: interval * 1_000,
+                trail: invocation.trail,
+                open_waits: self.waits.len(),
+                next_wait: self.next_wait,
+            }),
+        }
+    }
+
+    fn open_turn(&self, invocation: &Invocation, moment: Moment) {
+        if let Some(caller) = &invocation.caller {
+            // What a failure here would hide is found again, and reported, when the arguments are made.
+            self.vm.introduce(caller).ok();
+        }
+        let scope = self.scope(invocation, moment);
+        self.vm.open_turn(self.category, Turn { scope: Some(scope), seed: Some(moment.seed), ..Turn::default() });
+    }
+
+    fn close_turn(&mut self, mut invocation: Invocation, ran: Ran) -> Report {
+        let turn = self.vm.close_turn();
+        invocation.usage.steps += self.vm.steps();
+        invocation.usage.messages += turn.requests.len() as u32;
+        let (live, collection_steps) = self.vm.live_bytes(self.category);
+        invocation.usage.steps += collection_steps;
+        invocation.usage.memory_bytes = live as u64;
+        let too_large = live > self.limits.memory_bytes;
+        let end = match ran {
+            Ran::Failed(failure) => Err(failure),
+            _ if too_large => Err(Failure::Memory { limit_bytes: self.limits.memory_bytes as u64 }),
+            Ran::Returned(values) => self.outcome(invocation.handler, &values).map(Progress::Done),
+            Ran::Waits(thread, wait) => {
+                if let Some(network) = turn.scope.as_ref().and_then(|scope| scope.network.as_ref()) {
+                    invocation.trail = network.trail;
+                }
+                let report = self.commit(&invocation, turn, Ok(Progress::Waiting));
+                self.waits.insert(wait, Wait::Handler { invocation, thread });
+                return report;
+            }
+        };
+        self.commit(&invocation, turn, end)
+    }
+
+    /// Keeps what the turn did, if it ended well.
+    fn commit(&mut self, invocation: &Invocation, turn: Turn, end: Result<Progress, Failure>) -> Report {
+        let mut report = Report {
+            invocation: invocation.id,
+            end,
+            usage: invocation.usage,
+            requests: Vec::new(),
+            log: turn.log,
+            state: None,
+            delete_self: false,
+        };
+        if report.end.is_err() {
+            return report;
+        }
+        if let Some(network) = turn.scope.and_then(|scope| scope.network) {
+            self.capabilities = network.capabilities;
+            self.bucket = network.bucket;
+            self.own_bucket = network.own_bucket;
+            self.next_wait = network.next_wait;
+        }
+        match self.keep_state() {
+            Ok(state) => report.state = state,
+            Err(problem) => {
+                report.end = Err(Failure::BadState(problem));
+                return report;
+            }
+        }
+        report.delete_self = turn.delete_self;
+        for (request, callback) in turn.requests {
+            if let Some(function) = callback {
+                let caller = invocation.caller.clone();
+                self.waits.insert(request.wait, Wait::Callback { function, caller, trail: request.trail });
+            }
+            report.requests.push(request);
+        }
+        report
+    }
+
+    /// Encodes the state; `None` if it is the one that was kept last.
+    fn keep_state(&mut self) -> Result<Option<Bytes>, String> {
+        let bounds = self.limits.value_bounds();
+        let write = |out: &mut Vec<u8>| {
+            self.vm
+                .encode_state(&self.aso, self.value_as_put.as_ref(), bounds, out)
+                .map_err(|fault| fault.of("aso"))
+        };
+        let state = state::encode(write, &self.capabilities)?;
+        if state == self.kept {
+            return Ok(None);
+        }
+        self.policy = Policy::read(&self.aso, &self.limits)?;
+        self.kept = state.clone();
+        Ok(Some(state))
+    }
+
+    /// Reads what a handler returned.
+    fn outcome(&self, handler: &str, values: &MultiValue) -> Result<Outcome, Failure> {
+        let nil = LuaValue::Nil;
+        let first = values.front().unwrap_or(&nil);
+        let refuse = || {
+            let reason = values.get(1).and_then(|reason| reason.to_string().ok()).unwrap_or_default();
+            let reason = if values.len() > 1 { reason } else { format!("{handler} returned false") };
+            Outcome::Refuse(crate::sandbox::text::clean(&reason, self.limits.log_line_bytes))
+        };
+        Ok(match (handler, first) {
+            ("onGet", value) => Outcome::Reply(self.reply(value)?),
+            ("onPut" | "onDelete" | "onUpdate", LuaValue::Boolean(false)) => refuse(),
+            ("onPut" | "onDelete", _) | ("onUpdate", LuaValue::Boolean(true)) => Outcome::Accept,
+            ("onUpdate", LuaValue::Nil) => Outcome::Handled,
+            ("onUpdate", other) => {
+                let kind = other.type_name();
+                return Err(Failure::BadReply(format!("onUpdate returned a {kind}, not true, false or nil")));
+            }
+            _ => Outcome::Ticked,
+        })
+    }
+
+    fn reply(&self, value: &LuaValue) -> Result<Bytes, Failure> {
+        let mut out = Vec::with_capacity(64);
+        let bounds = self.limits.reply_bounds();
+        match value {
+            LuaValue::Table(table) if *table == self.aso => self.vm.encode_state(&self.aso, None, bounds, &mut out),
+            value => self.vm.encode(value, bounds, &mut out),
+        }
+        .map_err(|fault| Failure::BadReply(fault.of("the reply")))?;
+        Ok(out.into())
+    }
+}
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        self.vm.move_out(self.category);
+    }
+}
+
+/// Runs the script, which defines the object's table.
+fn define(
+    vm: &Rc<Vm>,
+    category: Category,
+    limits: &Rc<Limits>,
+    blueprint: &Blueprint,
+    prototype: &Function,
+    data: &Value,
+    moment: Moment,
+) -> Result<(Table, LuaValue), ActivationError> {
+    let bad = |error: &mlua::Error| ActivationError::BadCode(vm.failure(error).to_string());
+    let (env, aso, script) = vm.furnish(category, prototype).map_err(|error| bad(&error))?;
+    let scope = Scope {
+        key: blueprint.key,
+        local: moment.local,
+        now: moment.now,
+        limits: limits.clone(),
+        aso: aso.clone(),
+        network: None,
+    };
+    vm.open_turn(category, Turn { scope: Some(scope), seed: Some(moment.seed), ..Turn::default() });
+    let value = vm.to_lua(data).and_then(|value| aso.raw_set(VALUE_FIELD, &value).map(|()| value));
+    let ran = value.as_ref().map(|_| vm.call(category, script, ()));
+    vm.close_turn();
+    match ran {
+        Ok(Ran::Returned(_)) => {}
+        Ok(Ran::Failed(failure)) => return Err(ActivationError::BadCode(failure.to_string())),
+        Ok(Ran::Waits(..)) => return Err(ActivationError::BadCode("the script must not wait".into())),
+        Err(error) => return Err(bad(error)),
+    }
+    let value = value.map_err(|error| bad(&error))?;
+    let defined = match env.raw_get::<LuaValue>("aso") {
+        Ok(LuaValue::Table(defined)) if !vm.is_node(&defined) => defined,
+        _ => return Err(ActivationError::BadCode("the script must leave a table in the global 'aso'".into())),
+    };
+    if defined != aso && defined.raw_get::<LuaValue>(VALUE_FIELD).is_ok_and(|value| value.is_nil()) {
+        defined.raw_set(VALUE_FIELD, &value).map_err(|error| bad(&error))?;
+    }
+    Ok((defined, value))
+}
+
+/// Replaces the fields that the script set by those that were kept; functions stay as the script made them.
+fn restore(vm: &Vm, aso: &Table, state: state::State) -> Result<Capabilities, ActivationError> {
+    let unreadable = |error: mlua::Error| ActivationError::Unreadable(error.to_string());
+    let mut stale = Vec::new();
+    aso.for_each(|key: LuaValue, value: LuaValue| {
+        let is_value = key.as_string().is_some_and(|name| *name.as_bytes() == *VALUE_FIELD.as_bytes());
+        if !value.is_function() && !is_value {
+            stale.push(key);
+        }
+        Ok(())
+    })
+    .map_err(unreadable)?;
+    for key in stale {
+        aso.raw_set(key, LuaValue::Nil).map_err(unreadable)?;
+    }
+    for (key, value) in &state.fields {
+        let (key, value) = (vm.to_lua(key).map_err(unreadable)?, vm.to_lua(value).map_err(unreadable)?);
+        aso.raw_set(key, value).map_err(unreadable)?;
+    }
+    Ok(state.capabilities)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Backstop, Origin, codec::tests::any_value};
+    use comet_routing::NodeId;
+    use proptest::prelude::*;
+
+    fn node(n: u8) -> Contact {
+        Contact::new(NodeId::from_bytes([n; 32]), ([192, 0, 2, n], 7400).into())
+    }
+
+    fn caller(n: u8) -> Caller {
+        Caller { node: node(n), callback: None, owner: None, origin: Origin::Client }
+    }
+
+    fn moment() -> Moment {
+        Moment { now: 1_000_000, local: node(9), seed: 7 }
+    }
+
+    fn vm() -> Rc<Vm> {
+        Vm::new(Rc::new(Limits::default()), Backstop::WallClock).expect("a VM")
+    }
+
+    fn blueprint(code: &str, value: Value) -> Blueprint {
+        Blueprint {
+            key: Key::of("test"),
+            code: Code::new(code),
+            data: value.encode(),
+            state: Bytes::new(),
+            reach: Reach::Strict,
+        }
+    }
+
+    fn get(object: &mut Object) -> Result<Value, Failure> {
+        let event = Event::Get { caller: caller(1), payload: None };
+        match object.begin(1, &event, Trail::FRESH, moment()).end? {
+            Progress::Done(Outcome::Reply(bytes)) => Ok(Value::decode(&bytes, Limits::default().reply_bounds()).expect("a value")),
+            other => panic!("not a reply: {other:?}"),
+        }
+    }
+
+    const COUNTER: &str = "aso.gets = 0\nfunction aso:onGet(caller)\n  self.gets = self.gets + 1\n  return { self.value, self.gets }\nend";
+
+    #[test]
+    fn a_counting_object_counts_and_comes_back_as_it_was() {
+        let vm = vm();
+        let mut plan = blueprint(COUNTER, "hello".into());
+        let mut object = Object::activate(&vm, &plan, moment()).expect("it activates");
+        assert_eq!(get(&mut object), Ok(vec!["hello".into(), Value::Int(1)].into()));
+        assert_eq!(get(&mut object), Ok(vec!["hello".into(), Value::Int(2)].into()));
+        plan.state = object.state().clone();
+        drop(object);
+        let mut object = Object::activate(&vm, &plan, moment()).expect("it activates again");
+        assert_eq!(get(&mut object), Ok(vec!["hello".into(), Value::Int(3)].into()));
+    }
+
+    #[test]
+    fn two_objects_of_one_vm_do_not_see_each_other() {
+        let vm = vm();
+        let writer = "for i = 1, 1000 do _ENV_probe = i end leak = 'secret' function aso:onGet() leak = 'x' return leak end";
+        let reader = "function aso:onGet() return { leak == nil, _ENV_probe == nil } end";
+        let mut a = Object::activate(&vm, &blueprint(writer, Value::Nil), moment()).expect("a");
+        let mut b = Object::activate(&vm, &blueprint(reader, Value::Nil), moment()).expect("b");
+        assert_eq!(get(&mut a), Ok("x".into()));
+        assert_eq!(get(&mut b), Ok(vec![true.into(), true.into()].into()));
+    }
+
+    proptest! {
+        #[test]
+        fn every_value_survives_lua_and_a_restore(value in any_value()) {
+            let code = "function aso:onGet() if not self.kept then self.kept = { self.value } end return self.kept[1] end";
+            let vm = vm();
+            let mut plan = blueprint(code, value.clone());
+            let mut object = Object::activate(&vm, &plan, moment()).expect("it activates");
+            let seen = get(&mut object);
+            plan.state = object.state().clone();
+            let mut again = Object::activate(&vm, &plan, moment()).expect("it activates again");
+            prop_assert_eq!(&get(&mut again), &seen);
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! The Luau sandbox: a VM that up to 250 objects share without seeing each other.
+//!
+//! Isolation is by environment: each script runs with a table of its own as its globals, which falls back to
+//! a frozen allow-list (`prelude.lua`). Budgets are by turn: [`meter`] counts steps and time, Luau's memory
+//! limit bounds what a turn allocates, and [`memory`] tells what each object holds. Scripts enter as source
+//! text only, since Luau does not verify bytecode; they are compiled once per code hash and VM.
+
+pub(crate) mod host;
+mod marshal;
+pub(crate) mod memory;
+pub(crate) mod meter;
+pub(crate) mod text;
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use comet_store::{Code, Hash};
+use mlua::{
+    Function, IntoLuaMulti, Lua, LuaOptions, MultiValue, StdLib, Table, Thread, Value as LuaValue,
+    chunk::ChunkMode, thread::ThreadStatus,
+};
+
+use self::{
+    host::{Host, Turn},
+    marshal::{Fault, Marshal},
+    memory::Category,
+    meter::{Exceeded, Stopwatch},
+    text::clean,
+};
+use crate::{Bounds, Caller, Failure, Limits, Origin, Value};
+
+pub(crate) use self::marshal::VALUE_FIELD;
+
+/// How a chunk is called in error messages: `script:3: …`.
+const CHUNK_NAME: &str = "=script";
+/// How the prelude is called; errors that point there are moved to the author's line.
+const PRELUDE_NAME: &str = "=comet";
+
+/// A VM takes new objects only while it holds less than this: a full collection of it stays under a
+/// millisecond.
+const VM_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Idle threads that a VM keeps for the next turns.
+const THREADS_KEPT: usize = 8;
+/// Compiled scripts that a VM keeps.
+const PROTOTYPES_MAX: usize = 256;
+/// Bytes of a VM that a full collection walks in the time of one step.
+const COLLECTED_BYTES_PER_STEP: usize = 256;
+
+/// Why a script did not become a function.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct CompileError(pub(crate) String);
+
+/// What running Lua for a while came to.
+pub(crate) enum Ran {
+    /// The function returned.
+    Returned(MultiValue),
+    /// It waits for the request with this number, and goes on in this thread.
+    Waits(Thread, u64),
+    /// It failed.
+    Failed(Failure),
+}
+
+/// One Luau state and the objects that live in it.
+pub(crate) struct Vm {
+    lua: Lua,
+    host: Rc<Host>,
+    marshal: Rc<Marshal>,
+    limits: Rc<Limits>,
+    stopwatch: Option<Stopwatch>,
+    allowed: Table,
+    env_meta: Table,
+    contact: Table,
+    prototypes: RefCell<BTreeMap<Hash, Function>>,
+    threads: RefCell<Vec<Thread>>,
+    free: RefCell<Vec<Category>>,
+    last_caller: RefCell<Option<(Caller, LuaValue)>>,
+}
+
+/// Whether a turn's wall-clock time counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backstop {
+    /// A turn ends when its time is up, even if it has steps left.
+    WallClock,
+    /// Only steps count: for simulated time, where the verdict must not depend on the machine.
+    StepsOnly,
+}
+
+impl Vm {
+    /// A VM with no objects.
+    pub(crate) fn new(limits: Rc<Limits>, backstop: Backstop) -> mlua::Result<Rc<Self>> {
+        let libraries = StdLib::TABLE | StdLib::STRING | StdLib::MATH | StdLib::BIT | StdLib::UTF8 | StdLib::COROUTINE;
+        let lua = Lua::new_with(libraries, LuaOptions::new())?;
+        let host = Rc::new(Host::default());
+        let marshal = Rc::new(Marshal::new(&lua)?);
+        let lent = host::lend(&lua, &host, &marshal, limits.turn_alloc_bytes)?;
+        let prelude = lua.load(include_str!("prelude.lua")).set_name(PRELUDE_NAME).set_mode(ChunkMode::Text);
+        let (allowed, env_meta, contact) = prelude.call(lent)?;
+        lua.sandbox(true)?;
+        let interrupted = host.clone();
+        lua.set_interrupt(move |_| interrupted.meter.step());
+        let stopwatch = match backstop {
+            Backstop::WallClock => Some(process_time as Stopwatch),
+            Backstop::StepsOnly => None,
+        };
+        Ok(Rc::new(Self {
+            lua,
+            host,
+            marshal,
+            limits,
+            stopwatch,
+            allowed,
+            env_meta,
+            contact,
+            prototypes: RefCell::default(),
+            threads: RefCell::default(),
+            free: RefCell::new((1..=memory::OBJECTS_MAX).rev().collect()),
+            last_caller: RefCell::default(),
+        }))
+    }
+
+    /// The limits that hold in this VM.
+    pub(crate) fn limits(&self) -> &Rc<Limits> {
+        &self.limits
+    }
+
+    /// The Luau state.
+    pub(crate) fn lua(&self) -> &Lua {
+        &self.lua
+    }
+
+    /// Makes a Lua value.
+    pub(crate) fn to_lua(&self, value: &Value) -> mlua::Result<LuaValue> {
+        self.marshal.to_lua(&self.lua, value)
+    }
+
+    /// Appends the encoding of a Lua value.
+    pub(crate) fn encode(&self, value: &LuaValue, bounds: Bounds, out: &mut Vec<u8>) -> Result<(), Fault> {
+        self.marshal.encode(value, bounds, out)
+    }
+
+    /// Appends the encoding of an object's fields; see [`Marshal::encode_state`].
+    pub(crate) fn encode_state(
+        &self,
+        aso: &Table,
+        value_as_put: Option<&LuaValue>,
+        bounds: Bounds,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
+        self.marshal.encode_state(aso, value_as_put, bounds, out)
+    }
+
+    /// True if this table stands for a node.
+    pub(crate) fn is_node(&self, table: &Table) -> bool {
+        self.marshal.is_node(table)
+    }
+
+    /// True if another object may move in.
+    pub(crate) fn has_room(&self) -> bool {
+        !self.free.borrow().is_empty() && self.lua.used_memory() < VM_BYTES_MAX
+    }
+
+    /// Gives a new object its memory category; `None` if the VM is full.
+    pub(crate) fn move_in(&self) -> Option<Category> {
+        self.free.borrow_mut().pop()
+    }
+
+    /// Takes a category back. What is left in it is collected sooner or later.
+    pub(crate) fn move_out(&self, category: Category) {
+        self.free.borrow_mut().push(category);
+    }
+
+    /// The compiled script, shared by all objects of this VM with that code.
+    pub(crate) fn prototype(&self, code: &Code) -> Result<Function, CompileError> {
+        if let Some(compiled) = self.prototypes.borrow().get(&code.hash) {
+            return Ok(compiled.clone());
+        }
+        memory::charge_main_to(&self.lua, memory::HOST);
+        let compiled = self
+            .lua
+            .load(&*code.source)
+            .set_name(CHUNK_NAME)
+            .set_mode(ChunkMode::Text)
+            .into_function()
+            .map_err(|error| CompileError(self.sentence(&error)))?;
+        let mut prototypes = self.prototypes.borrow_mut();
+        if prototypes.len() >= PROTOTYPES_MAX {
+            prototypes.pop_first();
+        }
+        prototypes.insert(code.hash, compiled.clone());
+        Ok(compiled)
+    }
+
+    /// A fresh environment with its `aso` table, and the script as a function that runs in it.
+    pub(crate) fn furnish(
+        &self,
+        category: Category,
+        prototype: &Function,
+    ) -> mlua::Result<(Table, Table, Function)> {
+        memory::charge_main_to(&self.lua, category);
+        let env = self.lua.create_table()?;
+        let aso = self.lua.create_table()?;
+        env.raw_set("aso", &aso)?;
+        env.set_metatable(Some(self.env_meta.clone()))?;
+        let script = prototype.deep_clone()?;
+        script.set_environment(env.clone())?;
+        Ok((env, aso, script))
+    }
+
+    /// Starts `function` on behalf of the object that owns `category`.
+    pub(crate) fn call(&self, category: Category, function: Function, args: impl IntoLuaMulti) -> Ran {
+        let kept = self.threads.borrow_mut().pop();
+        let thread = match kept {
+            Some(thread) => thread.reset(function).map(|()| thread),
+            None => self.lua.create_thread(function),
+        };
+        match thread {
+            Ok(thread) => self.resume(category, thread, args),
+            Err(error) => Ran::Failed(self.failure(&error)),
+        }
+    }
+
+    /// Goes on in a thread that waited.
+    pub(crate) fn resume(&self, category: Category, thread: Thread, args: impl IntoLuaMulti) -> Ran {
+        memory::charge_to(&self.lua, &thread, category);
+        let result = thread.resume::<MultiValue>(args);
+        memory::charge_to(&self.lua, &thread, memory::HOST);
+        if let Some(exceeded) = self.host.meter.exceeded() {
+            return Ran::Failed(self.verdict(exceeded));
+        }
+        match result {
+            Ok(values) if thread.status() == ThreadStatus::Resumable => match values.front().and_then(LuaValue::as_i64)
+            {
+                Some(wait) => Ran::Waits(thread, wait as u64),
+                None => Ran::Failed(Failure::Error("the handler gave up control without waiting".into())),
+            },
+            Ok(values) => {
+                let mut threads = self.threads.borrow_mut();
+                if threads.len() < THREADS_KEPT {
+                    threads.push(thread);
+                }
+                Ran::Returned(values)
+            }
+            Err(error) => Ran::Failed(self.failure(&error)),
+        }
+    }
+
+    /// Opens a turn: budgets are full, the turn's state is `turn`, allocation is limited.
+    pub(crate) fn open_turn(&self, category: Category, turn: Turn) {
+        let time_max = Duration::from_millis(self.limits.turn_ms);
+        self.host.meter.reset(self.limits.steps, time_max, self.stopwatch);
+        *self.host.turn.borrow_mut() = turn;
+        self.lua.set_memory_limit(self.lua.used_memory() + self.limits.turn_alloc_bytes).ok();
+        memory::charge_main_to(&self.lua, category);
+    }
+
+    /// Closes the turn, whatever became of it, and gives its state back.
+    pub(crate) fn close_turn(&self) -> Turn {
+        memory::charge_main_to(&self.lua, memory::HOST);
+        self.lua.set_memory_limit(0).ok();
+        std::mem::take(&mut *self.host.turn.borrow_mut())
+    }
+
+    /// Live bytes of an object, and the steps that a collection cost to find out. The VM is collected only
+    /// if the object looks larger than it may be.
+    pub(crate) fn live_bytes(&self, category: Category) -> (usize, u64) {
+        let counted = memory::bytes_of(&self.lua, category);
+        if counted <= self.limits.memory_bytes {
+            return (counted, 0);
+        }
+        let walked = self.lua.used_memory();
+        self.lua.gc_collect().ok();
+        (memory::bytes_of(&self.lua, category), (walked / COLLECTED_BYTES_PER_STEP) as u64)
+    }
+
+    /// Steps of the turn that runs or ran last.
+    pub(crate) fn steps(&self) -> u64 {
+        self.host.meter.steps()
+    }
+
+    /// Shows the caller's side of the contact to the script, and returns the caller as a Lua value.
+    pub(crate) fn introduce(&self, caller: &Caller) -> mlua::Result<LuaValue> {
+        if let Some((known, table)) = &*self.last_caller.borrow()
+            && known == caller
+        {
+            return Ok(table.clone());
+        }
+        memory::charge_main_to(&self.lua, memory::HOST);
+        let node = self.marshal.node(&self.lua, &caller.node)?;
+        self.contact.raw_set("node", &node)?;
+        self.contact.raw_set("key", caller.callback.map(|key| key.to_string()))?;
+        self.contact.raw_set("owner", caller.owner.map(|owner| text::hex(&owner)))?;
+        self.contact.raw_set("replica", caller.origin == Origin::Replica)?;
+        let node = LuaValue::Table(node);
+        *self.last_caller.borrow_mut() = Some((caller.clone(), node.clone()));
+        Ok(node)
+    }
+
+    /// The names that a script can see, libraries included, sorted.
+    pub(crate) fn global_names(&self) -> mlua::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for pair in self.allowed.pairs::<String, LuaValue>() {
+            let (name, value) = pair?;
+            if let LuaValue::Table(library) = value {
+                for entry in library.pairs::<String, LuaValue>() {
+                    names.push(format!("{name}.{}", entry?.0));
+                }
+            } else {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn verdict(&self, exceeded: Exceeded) -> Failure {
+        match exceeded {
+            Exceeded::Steps => Failure::Steps { limit: self.limits.steps },
+            Exceeded::Time => Failure::Time { limit_ms: self.limits.turn_ms },
+            Exceeded::Memory => Failure::Memory { limit_bytes: self.limits.turn_alloc_bytes as u64 },
+        }
+    }
+
+    /// What an error of Lua's is to the author.
+    pub(crate) fn failure(&self, error: &mlua::Error) -> Failure {
+        match error {
+            mlua::Error::MemoryError(_) => self.verdict(Exceeded::Memory),
+            mlua::Error::CallbackError { cause, .. } => self.failure(cause),
+            other => Failure::Error(self.sentence(other)),
+        }
+    }
+
+    /// The error's first line, moved to the author's line where it was raised in the prelude.
+    fn sentence(&self, error: &mlua::Error) -> String {
+        let text = match error {
+            mlua::Error::RuntimeError(text) | mlua::Error::SyntaxError { message: text, .. } => text.clone(),
+            other => other.to_string(),
+        };
+        let (message, trace) = text.split_once("\nstack traceback:").unwrap_or((&text, ""));
+        let prelude = PRELUDE_NAME.trim_start_matches('=');
+        let script = CHUNK_NAME.trim_start_matches('=');
+        let at = |line: &str, chunk: &str| {
+            let rest = line.trim_start().strip_prefix(chunk)?.strip_prefix(':')?;
+            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+            (digits > 0).then(|| rest.split_at(digits)).map(|(line, rest)| (line.to_owned(), rest.to_owned()))
+        };
+        let moved = at(message, prelude).map(|(_, rest)| {
+            match trace.lines().find_map(|line| at(line, script)) {
+                Some((line, _)) => format!("{script}:{line}{rest}"),
+                None => rest.trim_start_matches([':', ' ']).to_owned(),
+            }
+        });
+        clean(moved.as_deref().unwrap_or(message), self.limits.log_line_bytes)
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the wall-clock backstop of a turn; simulated time turns it off")]
+fn process_time() -> Duration {
+    thread_local! {
+        static START: Instant = Instant::now();
+    }
+    START.with(Instant::elapsed)
+}
