@@ -97,7 +97,8 @@ impl Value {
         if bytes.len() > bounds.bytes {
             return Err(DecodeError::TooLarge { size: bytes.len(), limit: bounds.bytes });
         }
-        let mut reader = Reader { rest: bytes, elements_left: ELEMENTS_MAX, depth_max: bounds.depth.min(DEPTH_MAX) };
+        let mut reader =
+            Reader { rest: bytes, elements_left: ELEMENTS_MAX, depth_max: bounds.depth.min(DEPTH_MAX) };
         let value = reader.value(0)?;
         match reader.rest.len() {
             0 => Ok(value),
@@ -304,8 +305,11 @@ pub(crate) mod tests {
             any::<i64>().prop_map(Value::Int),
             any::<f64>().prop_filter("NaN is unequal to itself", |n| !n.is_nan()).prop_map(Value::Float),
             proptest::collection::vec(any::<u8>(), 0..40).prop_map(|bytes| Value::Str(bytes.into())),
-            (any::<[u8; 32]>(), any::<[u8; 4]>(), any::<u16>())
-                .prop_map(|(id, ip, port)| Contact::new(NodeId::from_bytes(id), (ip, port).into()).into()),
+            (any::<[u8; 32]>(), any::<[u8; 4]>(), any::<u16>()).prop_map(|(id, ip, port)| Contact::new(
+                NodeId::from_bytes(id),
+                (ip, port).into()
+            )
+            .into()),
         ]
     }
 

@@ -64,17 +64,22 @@ impl Capabilities {
 
     /// Uses one right up; false if there is none.
     fn take(&mut self, node: NodeId, key: Key, now: WallMs) -> bool {
-        let found = self
-            .kept
-            .iter()
-            .position(|capability| capability.node == node && capability.key == key && capability.expires_ms > now);
+        let found = self.kept.iter().position(|capability| {
+            capability.node == node && capability.key == key && capability.expires_ms > now
+        });
         found.and_then(|at| self.kept.remove(at)).is_some()
     }
 }
 
 /// Says whether an object with this key may send this request, using up a capability where that is what
 /// permits it.
-pub fn permit(op: &Op, own: &Key, reach: Reach, capabilities: &mut Capabilities, now: WallMs) -> Result<(), String> {
+pub fn permit(
+    op: &Op,
+    own: &Key,
+    reach: Reach,
+    capabilities: &mut Capabilities,
+    now: WallMs,
+) -> Result<(), String> {
     let own_replicas = op.key().is_none_or(|key| key == own);
     if own_replicas || reach == Reach::Open {
         return Ok(());
@@ -150,8 +155,13 @@ mod tests {
         let own = Key::of("own");
         let mut kept = Capabilities::default();
         kept.grant(node(1).id, Key::of("a"), 0, 2);
-        assert!(permit(&put_to(Key::of("a"), 1), &own, Reach::Strict, &mut kept.clone(), CAPABILITY_MS - 1).is_ok());
-        assert!(permit(&put_to(Key::of("a"), 1), &own, Reach::Strict, &mut kept.clone(), CAPABILITY_MS).is_err());
+        assert!(
+            permit(&put_to(Key::of("a"), 1), &own, Reach::Strict, &mut kept.clone(), CAPABILITY_MS - 1)
+                .is_ok()
+        );
+        assert!(
+            permit(&put_to(Key::of("a"), 1), &own, Reach::Strict, &mut kept.clone(), CAPABILITY_MS).is_err()
+        );
         kept.grant(node(1).id, Key::of("b"), 1, 2);
         kept.grant(node(1).id, Key::of("c"), 2, 2);
         let keys: Vec<_> = kept.iter().map(|capability| capability.key).collect();

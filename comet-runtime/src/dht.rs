@@ -25,7 +25,11 @@ pub trait Dht {
     /// What each replica holds of an object, without running its handlers.
     fn inspect(&self, key: Key) -> impl Future<Output = Result<Vec<Inspection>, Refusal>>;
     /// Each replica's log of an object, oldest line first. An owned object's log wants its owner's proof.
-    fn logs(&self, key: Key, proof: Option<LogProof>) -> impl Future<Output = Result<Vec<ReplicaLog>, Refusal>>;
+    fn logs(
+        &self,
+        key: Key,
+        proof: Option<LogProof>,
+    ) -> impl Future<Output = Result<Vec<ReplicaLog>, Refusal>>;
 }
 
 /// An object to be stored.

@@ -186,9 +186,10 @@ impl Op {
     /// The key that the request addresses; `None` for a copy, which goes to the object's own key.
     pub fn key(&self) -> Option<&Key> {
         match self {
-            Self::Get { key, .. } | Self::Put { key, .. } | Self::Delete { key, .. } | Self::Lookup { key } => {
-                Some(key)
-            }
+            Self::Get { key, .. }
+            | Self::Put { key, .. }
+            | Self::Delete { key, .. }
+            | Self::Lookup { key } => Some(key),
             Self::Copy { .. } => None,
         }
     }

@@ -1,16 +1,21 @@
 //! The active runtime: values, the sandbox, handlers and their budgets.
 
+pub mod actors;
 mod codec;
 pub mod contact_policy;
 pub mod dht;
 mod event;
 mod limits;
 mod object;
+pub mod object_log;
 mod policy;
 mod refusal;
+mod rules;
 mod sandbox;
 mod state;
+pub mod testing;
 mod value;
+pub mod visit;
 
 pub use codec::{Bounds, DecodeError, ELEMENTS_MAX, NODE_EXT};
 pub use contact_policy::Reach;
@@ -19,5 +24,5 @@ pub use limits::Limits;
 pub use object::{ActivationError, Blueprint, HANDLERS, InvocationId, Moment, Object, Progress, Report};
 pub use policy::{Policy, REPLICAS_MAX};
 pub use refusal::{Failure, Refusal};
-pub use sandbox::Backstop;
+pub use sandbox::{Backstop, pool::VmPool};
 pub use value::Value;

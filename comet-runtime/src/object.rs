@@ -131,19 +131,25 @@ pub struct Object {
 
 impl Object {
     /// Runs the script in `vm` and restores the state.
-    pub(crate) fn activate(vm: &Rc<Vm>, blueprint: &Blueprint, moment: Moment) -> Result<Self, ActivationError> {
+    pub(crate) fn activate(
+        vm: &Rc<Vm>,
+        blueprint: &Blueprint,
+        moment: Moment,
+    ) -> Result<Self, ActivationError> {
         let limits = vm.limits().clone();
         let prototype = vm.prototype(&blueprint.code).map_err(|error| ActivationError::BadCode(error.0))?;
         let unreadable = |error: crate::DecodeError| ActivationError::Unreadable(error.to_string());
         let data = Value::decode(&blueprint.data, limits.value_bounds()).map_err(unreadable)?;
         let state = state::decode(&blueprint.state, &limits).map_err(unreadable)?;
         let category = vm.move_in().ok_or(ActivationError::NoRoom)?;
-        let made = define(vm, category, &limits, blueprint, &prototype, &data, moment).and_then(|(aso, value)| {
-            let put = (!matches!(value, LuaValue::Table(_))).then_some(value);
-            let capabilities = state.map(|state| restore(vm, &aso, state)).transpose()?.unwrap_or_default();
-            let policy = Policy::read(&aso, &limits).map_err(ActivationError::BadCode)?;
-            Ok((aso, put, capabilities, policy))
-        });
+        let made =
+            define(vm, category, &limits, blueprint, &prototype, &data, moment).and_then(|(aso, value)| {
+                let put = (!matches!(value, LuaValue::Table(_))).then_some(value);
+                let capabilities =
+                    state.map(|state| restore(vm, &aso, state)).transpose()?.unwrap_or_default();
+                let policy = Policy::read(&aso, &limits).map_err(ActivationError::BadCode)?;
+                Ok((aso, put, capabilities, policy))
+            });
         let (aso, value_as_put, capabilities, policy) = made.inspect_err(|_| vm.move_out(category))?;
         let messages = limits.messages;
         Ok(Self {
@@ -231,7 +237,8 @@ impl Object {
                 Some(self.close_turn(invocation, ran))
             }
             Wait::Callback { function, caller, trail } => {
-                let invocation = Invocation { id: None, handler: "callback", caller, trail, usage: Usage::default() };
+                let invocation =
+                    Invocation { id: None, handler: "callback", caller, trail, usage: Usage::default() };
                 self.open_turn(&invocation, moment);
                 let ran = match self.answer(result) {
                     Ok(mut args) => {
@@ -343,7 +350,10 @@ impl Object {
             self.vm.introduce(caller).ok();
         }
         let scope = self.scope(invocation, moment);
-        self.vm.open_turn(self.category, Turn { scope: Some(scope), seed: Some(moment.seed), ..Turn::default() });
+        self.vm.open_turn(
+            self.category,
+            Turn { scope: Some(scope), seed: Some(moment.seed), ..Turn::default() },
+        );
     }
 
     fn close_turn(&mut self, mut invocation: Invocation, ran: Ran) -> Report {
@@ -451,7 +461,9 @@ impl Object {
         let mut out = Vec::with_capacity(64);
         let bounds = self.limits.reply_bounds();
         match value {
-            LuaValue::Table(table) if *table == self.aso => self.vm.encode_state(&self.aso, None, bounds, &mut out),
+            LuaValue::Table(table) if *table == self.aso => {
+                self.vm.encode_state(&self.aso, None, bounds, &mut out)
+            }
             value => self.vm.encode(value, bounds, &mut out),
         }
         .map_err(|fault| Failure::BadReply(fault.of("the reply")))?;
@@ -498,7 +510,9 @@ fn define(
     let value = value.map_err(|error| bad(&error))?;
     let defined = match env.raw_get::<LuaValue>("aso") {
         Ok(LuaValue::Table(defined)) if !vm.is_node(&defined) => defined,
-        _ => return Err(ActivationError::BadCode("the script must leave a table in the global 'aso'".into())),
+        _ => {
+            return Err(ActivationError::BadCode("the script must leave a table in the global 'aso'".into()));
+        }
     };
     if defined != aso && defined.raw_get::<LuaValue>(VALUE_FIELD).is_ok_and(|value| value.is_nil()) {
         defined.raw_set(VALUE_FIELD, &value).map_err(|error| bad(&error))?;
@@ -564,7 +578,9 @@ mod tests {
     fn get(object: &mut Object) -> Result<Value, Failure> {
         let event = Event::Get { caller: caller(1), payload: None };
         match object.begin(1, &event, Trail::FRESH, moment()).end? {
-            Progress::Done(Outcome::Reply(bytes)) => Ok(Value::decode(&bytes, Limits::default().reply_bounds()).expect("a value")),
+            Progress::Done(Outcome::Reply(bytes)) => {
+                Ok(Value::decode(&bytes, Limits::default().reply_bounds()).expect("a value"))
+            }
             other => panic!("not a reply: {other:?}"),
         }
     }

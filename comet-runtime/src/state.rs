@@ -30,7 +30,10 @@ pub(crate) fn bounds(limits: &Limits) -> Bounds {
 }
 
 /// Joins encoded fields and capabilities.
-pub(crate) fn encode(write_fields: impl FnOnce(&mut Vec<u8>) -> Result<(), String>, kept: &Capabilities) -> Result<Bytes, String> {
+pub(crate) fn encode(
+    write_fields: impl FnOnce(&mut Vec<u8>) -> Result<(), String>,
+    kept: &Capabilities,
+) -> Result<Bytes, String> {
     let mut out = Vec::with_capacity(128);
     codec::write_list_header(&mut out, 2);
     write_fields(&mut out)?;
@@ -93,11 +96,23 @@ mod tests {
         let limits = Limits::default();
         let mut kept = Capabilities::default();
         for n in 0..=limits.capabilities {
-            kept.grant(NodeId::from_bytes([0xff; 32]), Key::of(n.to_be_bytes()), 1 << 50, limits.capabilities);
+            kept.grant(
+                NodeId::from_bytes([0xff; 32]),
+                Key::of(n.to_be_bytes()),
+                1 << 50,
+                limits.capabilities,
+            );
         }
         let filler = Value::Str(vec![b'x'; limits.value_bytes - 16].into());
         let fields = Value::map([("f".into(), filler)]);
-        let bytes = encode(|out| { fields.encode_into(out); Ok(()) }, &kept).expect("encodes");
+        let bytes = encode(
+            |out| {
+                fields.encode_into(out);
+                Ok(())
+            },
+            &kept,
+        )
+        .expect("encodes");
         assert!(decode(&bytes, &limits).is_ok());
     }
 }

@@ -6,7 +6,7 @@
 use std::{cell::RefCell, rc::Rc};
 
 use comet_routing::{Contact, Key, clock::WallMs};
-use mlua::{Function, IntoLua, Lua, Table, Value as LuaValue, Variadic};
+use mlua::{Function, IntoLua, Lua, LuaString, Table, Value as LuaValue, Variadic};
 use ring::{
     digest::{SHA256, digest},
     signature::{ED25519, UnparsedPublicKey},
@@ -48,7 +48,6 @@ pub(crate) struct Turn {
     pub(crate) requests: Vec<(Request, Option<Function>)>,
     pub(crate) log: Vec<String>,
     pub(crate) delete_self: bool,
-    pub(crate) out_of_memory: bool,
 }
 
 /// On whose behalf a turn runs, lent by the object for the turn's duration.
@@ -103,11 +102,19 @@ impl Host {
             if network.open_waits >= limits.waits {
                 return Err(format!("{} requests of this object are open already", limits.waits));
             }
-            let bucket = if op.key().is_none_or(|to| *to == key) { &mut network.own_bucket } else { &mut network.bucket };
+            let bucket = if op.key().is_none_or(|to| *to == key) {
+                &mut network.own_bucket
+            } else {
+                &mut network.bucket
+            };
             if !bucket.take(limits.messages, network.interval_ms, now) {
-                return Err(format!("the object has sent its {} messages of this timer interval", limits.messages));
+                return Err(format!(
+                    "the object has sent its {} messages of this timer interval",
+                    limits.messages
+                ));
             }
-            let trail = network.trail.split().ok_or("the request that caused this has used up its messages")?;
+            let trail =
+                network.trail.split().ok_or("the request that caused this has used up its messages")?;
             let wait = network.next_wait;
             network.next_wait += 1;
             network.open_waits += 1;
@@ -119,7 +126,12 @@ impl Host {
 }
 
 /// Builds the `host` table that the prelude receives.
-pub(crate) fn lend(lua: &Lua, host: &Rc<Host>, marshal: &Rc<Marshal>, alloc_max: usize) -> mlua::Result<Table> {
+pub(crate) fn lend(
+    lua: &Lua,
+    host: &Rc<Host>,
+    marshal: &Rc<Marshal>,
+    alloc_max: usize,
+) -> mlua::Result<Table> {
     let out = lua.create_table()?;
     out.set("subject_max", SUBJECT_BYTES_MAX)?;
     out.set("pattern_max", PATTERN_BYTES_MAX)?;
@@ -161,35 +173,51 @@ fn lend_facts(lua: &Lua, host: &Rc<Host>, out: &Table) -> mlua::Result<()> {
 
 fn lend_controls(lua: &Lua, host: &Rc<Host>, out: &Table) -> mlua::Result<()> {
     let lent = host.clone();
-    out.set("charge", lua.create_function(move |_, work: f64| {
-        lent.meter.charge(work.clamp(0.0, 1e15) as u64);
-        Ok(())
-    })?)?;
+    out.set(
+        "charge",
+        lua.create_function(move |_, work: f64| {
+            lent.meter.charge(work.clamp(0.0, 1e15) as u64);
+            Ok(())
+        })?,
+    )?;
     let lent = host.clone();
-    out.set("out_of_memory", lua.create_function(move |_, ()| {
-        lent.meter.out_of_memory();
-        Ok(())
-    })?)?;
+    out.set(
+        "out_of_memory",
+        lua.create_function(move |_, ()| {
+            lent.meter.out_of_memory();
+            Ok(())
+        })?,
+    )?;
     let lent = host.clone();
-    out.set("fresh_seed", lua.create_function(move |_, ()| {
-        // Luau's generator takes a 32-bit seed; the rest of the number would be cut off anyway.
-        Ok(lent.turn.borrow_mut().seed.take().map(|seed| (seed >> 33) as i64))
-    })?)?;
+    out.set(
+        "fresh_seed",
+        lua.create_function(move |_, ()| {
+            // Luau's generator takes a 32-bit seed; the rest of the number would be cut off anyway.
+            Ok(lent.turn.borrow_mut().seed.take().map(|seed| (seed >> 33) as i64))
+        })?,
+    )?;
     let lent = host.clone();
-    out.set("delete_self", lua.create_function(move |_, _: Variadic<LuaValue>| {
-        lent.turn.borrow_mut().delete_self = true;
-        Ok(())
-    })?)?;
+    out.set(
+        "delete_self",
+        lua.create_function(move |_, _: Variadic<LuaValue>| {
+            lent.turn.borrow_mut().delete_self = true;
+            Ok(())
+        })?,
+    )?;
     let lent = host.clone();
-    out.set("log", lua.create_function(move |_, text: mlua::String| {
-        let (lines_max, bytes_max) =
-            lent.scoped(|_, scope| (scope.limits.log_lines, scope.limits.log_line_bytes)).unwrap_or_default();
-        let mut turn = lent.turn.borrow_mut();
-        if turn.log.len() < lines_max {
-            turn.log.push(clean(&text.to_string_lossy(), bytes_max));
-        }
-        Ok(())
-    })?)
+    out.set(
+        "log",
+        lua.create_function(move |_, text: LuaString| {
+            let (lines_max, bytes_max) = lent
+                .scoped(|_, scope| (scope.limits.log_lines, scope.limits.log_line_bytes))
+                .unwrap_or_default();
+            let mut turn = lent.turn.borrow_mut();
+            if turn.log.len() < lines_max {
+                turn.log.push(clean(&text.to_string_lossy(), bytes_max));
+            }
+            Ok(())
+        })?,
+    )
 }
 
 fn lend_crypto(lua: &Lua, host: &Rc<Host>, out: &Table) -> mlua::Result<()> {
@@ -206,7 +234,8 @@ fn lend_crypto(lua: &Lua, host: &Rc<Host>, out: &Table) -> mlua::Result<()> {
     let lent = host.clone();
     let verify = move |lua: &Lua, args: Variadic<LuaValue>| -> mlua::Result<Answer> {
         let (key, message, signature) = (nth(&args, 0), nth(&args, 1), nth(&args, 2));
-        let (Some(key), Some(message), Some(signature)) = (key.as_string(), message.as_string(), signature.as_string())
+        let (Some(key), Some(message), Some(signature)) =
+            (key.as_string(), message.as_string(), signature.as_string())
         else {
             return refuse("verify(public_key, message, signature): all three must be strings");
         };

@@ -173,7 +173,9 @@ impl Marshal {
         let mut encoder = Encoder { marshal: self, bounds, start, out };
         let mut fields = 0;
         encoder.entries(aso, |encoder, key, value| {
-            if value.is_function() || (is_value_field(&key) && value_as_put.is_some_and(|put| same(put, &value))) {
+            if value.is_function()
+                || (is_value_field(&key) && value_as_put.is_some_and(|put| same(put, &value)))
+            {
                 return Ok(());
             }
             fields += 1;

@@ -38,8 +38,9 @@ pub(crate) fn bytes_of(lua: &Lua, category: Category) -> usize {
     let out = &raw mut bytes;
     // SAFETY: the state is alive for the closure's duration, the call reads a counter, and `out` points to a
     // local that outlives the closure, which runs before `exec_raw` returns.
-    let done =
-        unsafe { lua.exec_raw::<()>((), move |state| *out = ffi::lua_totalbytes(state, i32::from(category))) };
+    let done = unsafe {
+        lua.exec_raw::<()>((), move |state| *out = ffi::lua_totalbytes(state, i32::from(category)))
+    };
     debug_assert!(done.is_ok(), "reading a counter cannot fail");
     bytes
 }

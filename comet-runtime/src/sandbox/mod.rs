@@ -9,6 +9,7 @@ pub(crate) mod host;
 mod marshal;
 pub(crate) mod memory;
 pub(crate) mod meter;
+pub(crate) mod pool;
 pub(crate) mod text;
 
 use std::{
@@ -93,7 +94,8 @@ pub enum Backstop {
 impl Vm {
     /// A VM with no objects.
     pub(crate) fn new(limits: Rc<Limits>, backstop: Backstop) -> mlua::Result<Rc<Self>> {
-        let libraries = StdLib::TABLE | StdLib::STRING | StdLib::MATH | StdLib::BIT | StdLib::UTF8 | StdLib::COROUTINE;
+        let libraries =
+            StdLib::TABLE | StdLib::STRING | StdLib::MATH | StdLib::BIT | StdLib::UTF8 | StdLib::COROUTINE;
         let lua = Lua::new_with(libraries, LuaOptions::new())?;
         let host = Rc::new(Host::default());
         let marshal = Rc::new(Marshal::new(&lua)?);
@@ -233,11 +235,12 @@ impl Vm {
             return Ran::Failed(self.verdict(exceeded));
         }
         match result {
-            Ok(values) if thread.status() == ThreadStatus::Resumable => match values.front().and_then(LuaValue::as_i64)
-            {
-                Some(wait) => Ran::Waits(thread, wait as u64),
-                None => Ran::Failed(Failure::Error("the handler gave up control without waiting".into())),
-            },
+            Ok(values) if thread.status() == ThreadStatus::Resumable => {
+                match values.front().and_then(LuaValue::as_i64) {
+                    Some(wait) => Ran::Waits(thread, wait as u64),
+                    None => Ran::Failed(Failure::Error("the handler gave up control without waiting".into())),
+                }
+            }
             Ok(values) => {
                 let mut threads = self.threads.borrow_mut();
                 if threads.len() < THREADS_KEPT {
@@ -348,17 +351,19 @@ impl Vm {
             let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
             (digits > 0).then(|| rest.split_at(digits)).map(|(line, rest)| (line.to_owned(), rest.to_owned()))
         };
-        let moved = at(message, prelude).map(|(_, rest)| {
-            match trace.lines().find_map(|line| at(line, script)) {
+        let moved =
+            at(message, prelude).map(|(_, rest)| match trace.lines().find_map(|line| at(line, script)) {
                 Some((line, _)) => format!("{script}:{line}{rest}"),
                 None => rest.trim_start_matches([':', ' ']).to_owned(),
-            }
-        });
+            });
         clean(moved.as_deref().unwrap_or(message), self.limits.log_line_bytes)
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "the wall-clock backstop of a turn; simulated time turns it off")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the wall-clock backstop of a turn; simulated time turns it off"
+)]
 fn process_time() -> Duration {
     thread_local! {
         static START: Instant = Instant::now();

@@ -8,7 +8,9 @@ pub(crate) fn clean(text: &str, bytes_max: usize) -> String {
     let mut out = String::with_capacity(text.len().min(bytes_max));
     for c in strike_addresses(text, bytes_max * 4).chars() {
         let mut piece = String::new();
-        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+        if c.is_control()
+            || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        {
             piece.extend(c.escape_default());
         } else {
             piece.push(c);
@@ -52,7 +54,9 @@ pub(crate) fn unhex(text: &[u8], count: usize) -> Vec<u8> {
     let digit = |byte: &u8| (*byte as char).to_digit(16).map(|digit| digit as u8);
     let digits: Option<Vec<u8>> = text.iter().map(digit).collect();
     match digits {
-        Some(digits) if digits.len() == count * 2 => digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect(),
+        Some(digits) if digits.len() == count * 2 => {
+            digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+        }
         _ => text.to_vec(),
     }
 }

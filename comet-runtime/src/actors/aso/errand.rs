@@ -1,0 +1,74 @@
+//! Why a handler runs: who waits for its outcome, and what is to be done with it.
+
+use actix::MailboxError;
+use comet_store::{Record, StoreError};
+
+use super::Reply;
+use crate::{ActivationError, Blueprint, Caller, Reach, Refusal, Trail, visit::Served};
+
+/// A put whose object is new here.
+pub(crate) struct Arrival {
+    /// Who brings it.
+    pub(crate) caller: Caller,
+    /// What its `onPut` may cause.
+    pub(crate) trail: Trail,
+    /// Who waits.
+    pub(crate) reply: Reply,
+}
+
+/// What an invocation is for.
+pub(super) enum Errand {
+    /// A get.
+    Answer(Reply),
+    /// A put that met an object here.
+    Update { reply: Reply, caller: Caller, record: Box<Record>, trail: Trail },
+    /// A deletion.
+    Delete(Reply),
+    /// The arrival of a new object.
+    Arrive(Reply),
+    /// The timer.
+    Tick,
+}
+
+impl Errand {
+    /// Tells whoever waits, if anybody does.
+    pub(super) fn answer(self, result: Result<Served, Refusal>) {
+        match self {
+            Self::Answer(reply) | Self::Update { reply, .. } | Self::Delete(reply) | Self::Arrive(reply) => {
+                reply.send(result).ok();
+            }
+            Self::Tick => {}
+        }
+    }
+}
+
+/// What an object is made from, if the record is an active one.
+pub(crate) fn blueprint(record: &Record, reach: Reach) -> Option<Blueprint> {
+    let code = record.code.clone()?;
+    Some(Blueprint { key: record.key, code, data: record.data.clone(), state: record.state.clone(), reach })
+}
+
+/// An activation error as the one who brought or wanted the object hears it.
+pub(crate) fn activation_refusal(error: ActivationError) -> Refusal {
+    match error {
+        ActivationError::BadCode(text) => Refusal::BadCode(text),
+        ActivationError::Unreadable(text) => Refusal::Corrupt(text),
+        ActivationError::NoRoom => Refusal::Overloaded("the sandbox".into()),
+    }
+}
+
+/// Answers once a write is stored. It goes on after the actor has stopped: whoever waits must hear.
+pub(crate) fn answer_when_stored<T: 'static>(
+    write: impl Future<Output = Result<Result<T, StoreError>, MailboxError>> + 'static,
+    reply: Reply,
+    served: Served,
+) {
+    actix::spawn(async move {
+        let result = match write.await {
+            Ok(Ok(_)) => Ok(served),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(StoreError::Stopped.into()),
+        };
+        reply.send(result).ok();
+    });
+}

@@ -1,0 +1,105 @@
+//! The timer of one active object.
+
+use std::time::Duration;
+
+use actix::{WeakRecipient, prelude::*};
+
+/// The timer fired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct Tick;
+
+/// Another period, from the next tick on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub(crate) struct SetPeriod(pub(crate) Duration);
+
+/// The object is gone, and so is its timer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Retire;
+
+/// Sends [`Tick`] to its object, first after a while and then once in every period, until the object is gone.
+pub struct AsoTimer {
+    first: Duration,
+    period: Duration,
+    object: WeakRecipient<Tick>,
+}
+
+impl AsoTimer {
+    /// A timer for the object behind `object`, which it does not keep alive.
+    pub fn new(first: Duration, period: Duration, object: WeakRecipient<Tick>) -> Self {
+        Self { first, period, object }
+    }
+
+    fn tick(&mut self, ctx: &mut Context<Self>) {
+        let Some(object) = self.object.upgrade() else {
+            ctx.stop();
+            return;
+        };
+        // A full mailbox means that the object is busy; it will hear the next tick.
+        object.try_send(Tick).ok();
+        ctx.run_later(self.period, Self::tick);
+    }
+}
+
+impl Actor for AsoTimer {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(2);
+        ctx.run_later(self.first, Self::tick);
+    }
+}
+
+impl Handler<SetPeriod> for AsoTimer {
+    type Result = ();
+
+    fn handle(&mut self, message: SetPeriod, _: &mut Self::Context) {
+        self.period = message.0;
+    }
+}
+
+impl Handler<Retire> for AsoTimer {
+    type Result = ();
+
+    fn handle(&mut self, _: Retire, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{sync::mpsc, time::Instant};
+
+    use super::*;
+
+    struct Probe(mpsc::UnboundedSender<Duration>, Instant);
+
+    impl Actor for Probe {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<Tick> for Probe {
+        type Result = ();
+
+        fn handle(&mut self, _: Tick, _: &mut Self::Context) {
+            self.0.send(self.1.elapsed()).ok();
+        }
+    }
+
+    #[actix::test]
+    async fn ticks_come_after_the_first_wait_and_then_once_a_period() {
+        tokio::time::pause();
+        let (heard, mut ticks) = mpsc::unbounded_channel();
+        let probe = Probe(heard, Instant::now()).start();
+        let timer =
+            AsoTimer::new(Duration::from_secs(3), Duration::from_secs(10), probe.downgrade().recipient())
+                .start();
+        assert_eq!(ticks.recv().await.map(|at| at.as_secs()), Some(3));
+        assert_eq!(ticks.recv().await.map(|at| at.as_secs()), Some(13));
+        timer.send(SetPeriod(Duration::from_secs(60))).await.expect("the timer runs");
+        assert_eq!(ticks.recv().await.map(|at| at.as_secs()), Some(23), "the tick under way is not moved");
+        assert_eq!(ticks.recv().await.map(|at| at.as_secs()), Some(83));
+    }
+}

@@ -1,0 +1,74 @@
+//! The runtime's actors: one [`Aso`] per active object, its [`AsoTimer`], and the [`Shard`] that they live on.
+
+mod aso;
+mod aso_timer;
+mod replica;
+mod shard;
+
+use std::{cell::RefCell, rc::Rc, time::Duration};
+
+use actix::prelude::*;
+use comet_routing::{Contact, Key, clock::Clock};
+use comet_store::{DeleteRecord, Flush, PutRecord, Record, SaveLog, SaveState, StoreReader};
+use rand::Rng;
+use rand_chacha::ChaCha12Rng;
+
+pub(crate) use self::aso::errand::activation_refusal;
+pub use self::{
+    aso::{Aso, Deliver, PassivateIfIdle, Reply},
+    aso_timer::{AsoTimer, Tick},
+    replica::{Directory, Replica},
+    shard::{AsoStopped, Shard, ShardConfig},
+};
+use crate::{Moment, OpResult, Reach, Request, sandbox::pool::VmPool};
+
+/// Carries out a request that a handler made; the node answers when the swarm has.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "OpResult")]
+pub struct Perform {
+    /// The object that asks.
+    pub object: Key,
+    /// What it asks.
+    pub request: Request,
+    /// The object itself, where the request copies it.
+    pub copy: Option<Box<Record>>,
+}
+
+/// Where the objects of a shard write to and send to.
+#[derive(Clone)]
+pub struct Links {
+    /// Stores records.
+    pub put: Recipient<PutRecord>,
+    /// Stores states.
+    pub save: Recipient<SaveState>,
+    /// Stores logs.
+    pub log: Recipient<SaveLog>,
+    /// Forgets records.
+    pub delete: Recipient<DeleteRecord>,
+    /// Waits until everything written so far is stored.
+    pub flush: Recipient<Flush>,
+    /// Reads what is stored.
+    pub reader: StoreReader,
+    /// Carries out requests.
+    pub network: Recipient<Perform>,
+}
+
+/// What all objects of one shard share.
+pub(crate) struct Surroundings {
+    links: Links,
+    pool: VmPool,
+    stopped: Recipient<AsoStopped>,
+    clock: Clock,
+    local: Contact,
+    reach: Reach,
+    state_flush: Duration,
+    rng: RefCell<ChaCha12Rng>,
+}
+
+impl Surroundings {
+    fn moment(&self) -> Moment {
+        Moment { now: self.clock.wall_ms(), local: self.local, seed: self.rng.borrow_mut().next_u64() }
+    }
+}
+
+type Shared = Rc<Surroundings>;

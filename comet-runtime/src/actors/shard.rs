@@ -1,0 +1,326 @@
+//! One thread's objects: who is activated, who is woken by a timer, who leaves for being idle.
+
+use std::{collections::BTreeMap, ops::Bound, sync::Arc, time::Duration};
+
+use actix::prelude::*;
+use comet_routing::{
+    Contact, Key,
+    clock::{Clock, WallMs},
+};
+use comet_store::{DeleteRecord, PutOutcome, PutRecord, Record, RecordExpired, Rule, StoreError};
+use rand_chacha::ChaCha12Rng;
+use tokio::sync::oneshot;
+
+use super::{
+    Directory, Links, Replica, Shared, Surroundings,
+    aso::{
+        Aso, Deliver, PassivateIfIdle, Reply,
+        errand::{Arrival, activation_refusal, answer_when_stored, blueprint},
+    },
+};
+use crate::{
+    Backstop, Caller, Limits, Object, Reach, Refusal, Trail, VmPool,
+    dht::Usage,
+    object_log::ObjectLog,
+    rules::{self, OnDelete},
+    visit::{Holding, Served, Visit},
+};
+
+/// How often a shard looks for due timers and idle objects.
+const ROUND: Duration = Duration::from_secs(1);
+/// Due timers that one round wakes; after a restart the overdue ones are spread over as many rounds as needed.
+const WAKES_PER_ROUND: usize = 64;
+/// Active objects that one round asks whether they are idle.
+const IDLE_CHECKS_PER_ROUND: usize = 2_000;
+
+/// An object's actor has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct AsoStopped {
+    /// The object.
+    pub key: Key,
+}
+
+/// What a shard needs to know.
+pub struct ShardConfig {
+    /// Which of the node's shards this is, from 0.
+    pub index: usize,
+    /// How many there are.
+    pub count: usize,
+    /// Sizes and budgets of objects.
+    pub limits: Limits,
+    /// Whether wall-clock time bounds a turn.
+    pub backstop: Backstop,
+    /// How far objects may reach.
+    pub reach: Reach,
+    /// The node, as handlers see it.
+    pub local: Contact,
+    /// State that handlers changed is saved within this time.
+    pub state_flush: Duration,
+    /// An object without visits for this long leaves memory.
+    pub idle: Duration,
+    /// Active objects that the shard keeps; more must wait until others have left.
+    pub active_max: usize,
+    /// Visits that may wait for the shard.
+    pub queue: usize,
+    /// Time.
+    pub clock: Clock,
+    /// Seeds what scripts see of chance.
+    pub rng: ChaCha12Rng,
+}
+
+/// The actor of one thread's objects.
+pub struct Shard {
+    config: ShardConfig,
+    links: Links,
+    directory: Arc<Directory>,
+    shared: Option<Shared>,
+    active: BTreeMap<Key, Addr<Aso>>,
+    asked_up_to: Option<Key>,
+}
+
+impl Shard {
+    /// A shard without active objects.
+    pub fn new(config: ShardConfig, links: Links, directory: Arc<Directory>) -> Self {
+        Self { config, links, directory, shared: None, active: BTreeMap::new(), asked_up_to: None }
+    }
+
+    fn shared(&self) -> Shared {
+        self.shared.clone().expect("the shard has started before it receives messages")
+    }
+
+    fn deliver(&mut self, deliver: Deliver) {
+        if let Some(object) = self.active.get(&deliver.key) {
+            match object.try_send(deliver) {
+                Ok(()) => {}
+                Err(SendError::Full(deliver)) => {
+                    deliver.reply.send(Err(Refusal::Overloaded("the object".into()))).ok();
+                }
+                // Its last message to this shard is under way; the sender tries again after it.
+                Err(SendError::Closed(_)) => {}
+            }
+            return;
+        }
+        let now = self.config.clock.wall_ms();
+        match self.links.reader.record(&deliver.key, now) {
+            Ok(Some(record)) if record.code.is_some() => self.activate_and_deliver(record, deliver, now),
+            Ok(held) => self.serve_plain(held, deliver, now),
+            Err(error) => {
+                deliver.reply.send(Err(error.into())).ok();
+            }
+        }
+    }
+
+    fn activate_and_deliver(&mut self, record: Record, deliver: Deliver, now: WallMs) {
+        if let Visit::Log = deliver.visit {
+            let lines = self.stored_log(&deliver.key, now);
+            deliver.reply.send(lines).ok();
+            return;
+        }
+        match self.activate(&record) {
+            Ok(object) if matches!(deliver.visit, Visit::Inspect) => {
+                let handlers = object.handlers().into_iter().map(str::to_owned).collect();
+                let holding = Holding { record, handlers, active: false, usage: Usage::default() };
+                deliver.reply.send(Ok(Served::Inspected(Box::new(holding)))).ok();
+            }
+            Ok(object) => {
+                let timer_due_ms = object.policy().timer_seconds.map(|period| match deliver.visit {
+                    Visit::Wake => now + period * 1_000,
+                    _ => self.stored_due(&record).unwrap_or(now + period * 1_000),
+                });
+                let object = Aso::resting(self.shared(), object, record, timer_due_ms).start();
+                self.enter(deliver.key, object.clone());
+                // A mailbox that was just made has room.
+                object.do_send(deliver);
+            }
+            Err(refusal) => {
+                deliver.reply.send(Err(refusal)).ok();
+            }
+        }
+    }
+
+    fn activate(&self, record: &Record) -> Result<Object, Refusal> {
+        let shared = self.shared();
+        if self.active.len() >= self.config.active_max {
+            return Err(Refusal::Overloaded("the node's sandbox".into()));
+        }
+        let blueprint = blueprint(record, shared.reach)
+            .ok_or_else(|| Refusal::Invalid("a plain value has nothing to run".into()))?;
+        shared.pool.activate(&blueprint, shared.moment()).map_err(activation_refusal)
+    }
+
+    fn enter(&mut self, key: Key, object: Addr<Aso>) {
+        self.directory.enter(key, object.clone());
+        self.active.insert(key, object);
+    }
+
+    /// When the object's timer was due, as the store has it.
+    fn stored_due(&self, record: &Record) -> Option<WallMs> {
+        self.links.reader.timer(&record.key).ok().flatten()
+    }
+
+    fn stored_log(&self, key: &Key, now: WallMs) -> Result<Served, Refusal> {
+        let log = self.links.reader.log(key)?;
+        Ok(Served::Logged(log.map_or_else(Vec::new, |bytes| ObjectLog::decode(&bytes).lines(now))))
+    }
+
+    /// A visit to a key where no object is active or could be: a plain value, or nothing.
+    fn serve_plain(&mut self, held: Option<Record>, deliver: Deliver, now: WallMs) {
+        let Deliver { key, visit, reply } = deliver;
+        let answer = match (visit, held) {
+            (Visit::Put { caller, record, trail }, held) => {
+                return self.store(held.as_ref(), *record, caller, trail, reply);
+            }
+            (_, None) => Err(Refusal::NotFound),
+            (Visit::Get { .. }, Some(record)) => Ok(Served::Got {
+                value: record.data,
+                version: record.version,
+                active: false,
+                usage: Usage::default(),
+            }),
+            (Visit::Delete { signed, .. }, Some(record)) => return self.delete_plain(&record, signed, reply),
+            (Visit::Inspect, Some(record)) => {
+                let holding =
+                    Holding { record, handlers: Vec::new(), active: false, usage: Usage::default() };
+                Ok(Served::Inspected(Box::new(holding)))
+            }
+            (Visit::Log, Some(_)) => self.stored_log(&key, now),
+            (Visit::Wake, Some(_)) => Ok(Served::Ticked),
+        };
+        reply.send(answer).ok();
+    }
+
+    fn store(&mut self, held: Option<&Record>, record: Record, caller: Caller, trail: Trail, reply: Reply) {
+        let key = record.key;
+        let outdated = held.filter(|held| record.version < held.version).map(rules::stale);
+        if let Some(refusal) = rules::may_create(&record).err().or(outdated) {
+            reply.send(Err(refusal)).ok();
+            return;
+        }
+        if record.code.is_none() {
+            let put = PutRecord { record, source: None, rule: Rule::IfNewer, timer_ms: None };
+            store_plain(&self.links, put, reply);
+            return;
+        }
+        match self.activate(&record) {
+            Ok(object) => {
+                let arrival = Arrival { caller, trail, reply };
+                let object = Aso::arriving(self.shared(), object, record, arrival).start();
+                self.enter(key, object);
+            }
+            Err(refusal) => {
+                reply.send(Err(refusal)).ok();
+            }
+        }
+    }
+
+    fn delete_plain(&self, held: &Record, signed: Option<u64>, reply: Reply) {
+        let tombstone = match rules::on_delete(held, signed, false) {
+            OnDelete::Remove(tombstone) => tombstone,
+            OnDelete::Ask => held.version,
+            OnDelete::Refuse(refusal) => {
+                reply.send(Err(refusal)).ok();
+                return;
+            }
+        };
+        let gone = self.links.delete.send(DeleteRecord { key: held.key, tombstone: Some(tombstone) });
+        answer_when_stored(gone, reply, Served::Deleted { held: true });
+    }
+
+    /// Wakes objects whose timers are due and asks the longest unasked whether they are idle.
+    fn round(&mut self, ctx: &mut Context<Self>) {
+        ctx.run_later(ROUND, Self::round);
+        self.wake_due();
+        self.ask_idle();
+    }
+
+    fn wake_due(&mut self) {
+        let now = self.config.clock.wall_ms();
+        let due = self.links.reader.due_timers(now, WAKES_PER_ROUND * self.config.count).unwrap_or_default();
+        for (_, key) in due {
+            let mine = Replica::shard_of(&key, self.config.count) == self.config.index;
+            if mine && !self.active.contains_key(&key) {
+                let (reply, _) = oneshot::channel();
+                self.deliver(Deliver { key, visit: Visit::Wake, reply });
+            }
+        }
+    }
+
+    fn ask_idle(&mut self) {
+        let Some(since) = self.config.clock.now().checked_sub(self.config.idle) else { return };
+        let from = self.asked_up_to.map_or(Bound::Unbounded, Bound::Excluded);
+        let asked = self.active.range((from, Bound::Unbounded)).take(IDLE_CHECKS_PER_ROUND);
+        let mut last = None;
+        for (key, object) in asked {
+            last = Some(*key);
+            // A busy object's mailbox may be full; it is not idle then.
+            object.try_send(PassivateIfIdle { since }).ok();
+        }
+        self.asked_up_to = last;
+    }
+}
+
+/// Stores a plain value, and answers when it is stored.
+fn store_plain(links: &Links, put: PutRecord, reply: Reply) {
+    let version = put.record.version;
+    let stored = links.put.send(put);
+    actix::spawn(async move {
+        let result = match stored.await {
+            Ok(Ok(PutOutcome::Stored { .. } | PutOutcome::Unchanged)) => {
+                Ok(Served::Stored { version, usage: Usage::default() })
+            }
+            Ok(Ok(PutOutcome::Stale { held })) => Err(Refusal::Stale { held_sequence: held.sequence }),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(StoreError::Stopped.into()),
+        };
+        reply.send(result).ok();
+    });
+}
+
+impl Actor for Shard {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(self.config.queue);
+        self.shared = Some(Shared::new(Surroundings {
+            links: self.links.clone(),
+            pool: VmPool::new(self.config.limits.clone().into(), self.config.backstop),
+            stopped: ctx.address().recipient(),
+            clock: self.config.clock,
+            local: self.config.local,
+            reach: self.config.reach,
+            state_flush: self.config.state_flush,
+            rng: self.config.rng.clone().into(),
+        }));
+        ctx.run_later(ROUND, Self::round);
+    }
+}
+
+impl Handler<Deliver> for Shard {
+    type Result = ();
+
+    fn handle(&mut self, message: Deliver, _: &mut Self::Context) {
+        self.deliver(message);
+    }
+}
+
+impl Handler<AsoStopped> for Shard {
+    type Result = ();
+
+    fn handle(&mut self, message: AsoStopped, _: &mut Self::Context) {
+        self.directory.remove_stopped(&message.key);
+        if self.active.get(&message.key).is_some_and(|object| !object.connected()) {
+            self.active.remove(&message.key);
+        }
+    }
+}
+
+impl Handler<RecordExpired> for Shard {
+    type Result = ();
+
+    fn handle(&mut self, message: RecordExpired, _: &mut Self::Context) {
+        if let Some(object) = self.active.get(&message.key) {
+            object.do_send(super::aso::Expire);
+        }
+    }
+}

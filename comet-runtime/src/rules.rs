@@ -1,0 +1,146 @@
+//! What happens when a put or a deletion meets an object that is here already: the defaults that hold where
+//! the object has no handler, and what no handler can change.
+
+use comet_store::{Record, Version};
+
+use crate::{Origin, Refusal};
+
+/// What becomes of a put that meets an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum OnPut {
+    /// It is the version that is held: its lifetime is renewed and nothing runs.
+    Renew,
+    /// It is refused without asking the object.
+    Refuse(Refusal),
+    /// The object's `onUpdate` decides; without that handler the put is accepted whole.
+    Ask,
+}
+
+/// Judges a put of `incoming` by whoever stands behind `origin` against what is held.
+pub(crate) fn on_put(held: &Record, incoming: &Record, origin: Origin, has_handler: bool) -> OnPut {
+    let signed = incoming.ownership.is_some();
+    if incoming.version == held.version && (signed || origin == Origin::Replica) {
+        return OnPut::Renew;
+    }
+    let outdated = incoming.version <= held.version;
+    if outdated && (signed || !has_handler) {
+        return OnPut::Refuse(stale(held));
+    }
+    if held.key.is_owned() && !signed && !has_handler {
+        return OnPut::Refuse(not_owner());
+    }
+    OnPut::Ask
+}
+
+/// What becomes of a deletion that meets an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum OnDelete {
+    /// The owner signed it: it is done, and this is remembered.
+    Remove(Version),
+    /// It is refused without asking the object.
+    Refuse(Refusal),
+    /// The object's `onDelete` decides; without that handler it is done.
+    Ask,
+}
+
+/// Judges a deletion; `signed` is the sequence number of the owner's signature, if there is one.
+pub(crate) fn on_delete(held: &Record, signed: Option<u64>, has_handler: bool) -> OnDelete {
+    match signed {
+        Some(sequence) if sequence <= held.version.sequence => OnDelete::Refuse(stale(held)),
+        Some(sequence) => OnDelete::Remove(Version { sequence, hash: [0xff; 32] }),
+        None if held.key.is_owned() && !has_handler => OnDelete::Refuse(not_owner()),
+        None => OnDelete::Ask,
+    }
+}
+
+/// Says whether an update that the object accepted may take its place: nobody but the owner can replace an
+/// owned object, whatever its handlers say.
+pub(crate) fn may_replace(held: &Record, incoming: &Record) -> Result<(), Refusal> {
+    if held.key.is_owned() && incoming.ownership.is_none() { Err(not_owner()) } else { Ok(()) }
+}
+
+/// A put to a key where nothing is.
+pub(crate) fn may_create(incoming: &Record) -> Result<(), Refusal> {
+    may_replace(incoming, incoming)
+}
+
+pub(crate) fn stale(held: &Record) -> Refusal {
+    Refusal::Stale { held_sequence: held.version.sequence }
+}
+
+fn not_owner() -> Refusal {
+    Refusal::NotOwner("the key belongs to an owner and the request is not signed by it".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use comet_routing::Key;
+    use comet_store::{Ownership, content_hash};
+
+    use super::*;
+
+    fn record(key: Key, sequence: u64, signed: bool) -> Record {
+        let ownership =
+            signed.then_some(Ownership { public_key: [1; 32], salt: [2; 32], signature: [3; 64] });
+        let data = Bytes::from_static(b"\xc0");
+        let version = Version { sequence, hash: content_hash(None, &data) };
+        Record {
+            key,
+            ownership,
+            version,
+            created_ms: 0,
+            expires_ms: 1,
+            ttl_seconds: 1,
+            replicas: 8,
+            code: None,
+            data,
+            state: Bytes::new(),
+        }
+    }
+
+    #[test]
+    fn without_a_handler_the_last_writer_wins() {
+        let held = record(Key::of("k"), 5, false);
+        let put = |sequence| on_put(&held, &record(Key::of("k"), sequence, false), Origin::Client, false);
+        assert_eq!(put(4), OnPut::Refuse(Refusal::Stale { held_sequence: 5 }));
+        assert_eq!(put(5), OnPut::Refuse(Refusal::Stale { held_sequence: 5 }));
+        assert_eq!(put(6), OnPut::Ask);
+    }
+
+    #[test]
+    fn a_handler_hears_every_unsigned_put_but_a_copy_of_what_it_is() {
+        let held = record(Key::of("k"), 5, false);
+        let older = record(Key::of("k"), 4, false);
+        assert_eq!(on_put(&held, &older, Origin::Client, true), OnPut::Ask);
+        assert_eq!(on_put(&held, &held, Origin::Client, true), OnPut::Ask);
+        assert_eq!(on_put(&held, &held, Origin::Replica, true), OnPut::Renew);
+    }
+
+    #[test]
+    fn only_the_owners_next_sequence_number_replaces_an_owned_object() {
+        let key = Key::owned(&[1; 32], "k");
+        let held = record(key, 5, true);
+        let put = |sequence, signed, handler| {
+            on_put(&held, &record(key, sequence, signed), Origin::Client, handler)
+        };
+        assert_eq!(put(5, true, true), OnPut::Renew);
+        assert_eq!(put(4, true, true), OnPut::Refuse(Refusal::Stale { held_sequence: 5 }));
+        assert_eq!(put(6, true, false), OnPut::Ask);
+        assert!(matches!(put(6, false, false), OnPut::Refuse(Refusal::NotOwner(_))));
+        assert_eq!(put(6, false, true), OnPut::Ask, "a stranger may talk to the object");
+        assert!(may_replace(&held, &record(key, 6, false)).is_err(), "but not take its place");
+        assert!(may_create(&record(key, 1, false)).is_err());
+    }
+
+    #[test]
+    fn an_owners_deletion_asks_nobody() {
+        let held = record(Key::owned(&[1; 32], "k"), 5, true);
+        assert!(
+            matches!(on_delete(&held, Some(6), true), OnDelete::Remove(version) if version.sequence == 6)
+        );
+        assert_eq!(on_delete(&held, Some(5), true), OnDelete::Refuse(Refusal::Stale { held_sequence: 5 }));
+        assert!(matches!(on_delete(&held, None, false), OnDelete::Refuse(Refusal::NotOwner(_))));
+        assert_eq!(on_delete(&held, None, true), OnDelete::Ask);
+    }
+}

@@ -1,0 +1,225 @@
+//! The fake network: what the requests of objects, and of typed clients, come to.
+
+use std::future::ready;
+
+use comet_routing::{Contact, Key};
+use comet_store::{Record, Version};
+
+use super::{Swarm, TestSwarm};
+use crate::{
+    Caller, Nodes, Op, OpOutcome, OpResult, Origin, Refusal, Request, Trail, Value,
+    dht::{
+        Answer, Delete, DeleteReport, Dht, Get, GetReport, Inspection, LogProof, LookupReport, Put,
+        PutReport, Read, ReplicaLog, Usage,
+    },
+    visit::{Served, Visit},
+};
+
+impl Swarm {
+    /// Carries out a request that the object at `from` on node `at` sent.
+    pub(super) fn perform(
+        &mut self,
+        at: usize,
+        from: Key,
+        request: &Request,
+        copy: Option<Record>,
+    ) -> OpResult {
+        let trail = request.trail;
+        let own = from;
+        match &request.op {
+            Op::Lookup { key } => {
+                let found = self.closest(key, 20);
+                Ok(OpOutcome::Nodes(self.contacts(found)))
+            }
+            Op::Get { key, nodes, payload } => self.get_for(at, own, *key, nodes, payload.clone(), trail),
+            Op::Put { key, data, nodes } => {
+                let mut record = self.record(*key, data, None);
+                record.ttl_seconds = 3_600;
+                self.store_for(at, own, *key, nodes, &record, Origin::Client, trail)
+            }
+            Op::Copy { nodes } => match copy {
+                Some(record) => self.store_for(at, own, own, nodes, &record, Origin::Replica, trail),
+                None => Err(Refusal::Invalid("the object to copy is missing".into())),
+            },
+            Op::Delete { key, nodes } => {
+                let caller = Caller { origin: Origin::Client, ..self.client(at, None) };
+                let targets = self.targets(at, &own, key, nodes);
+                let mut gone = Vec::new();
+                for target in targets {
+                    let visit = Visit::Delete { caller: caller.clone(), signed: None, trail };
+                    if self.visit(target, *key, visit).is_ok() {
+                        gone.push(target);
+                    }
+                }
+                Ok(OpOutcome::Nodes(self.contacts(gone)))
+            }
+        }
+    }
+
+    fn contacts(&self, nodes: Vec<usize>) -> Vec<Contact> {
+        nodes.into_iter().map(|at| self.hosts[at].contact()).collect()
+    }
+
+    /// Whom a request reaches. A request to the object's own key goes to its other replicas.
+    fn targets(&self, at: usize, own: &Key, key: &Key, nodes: &Nodes) -> Vec<usize> {
+        let mut found = match nodes {
+            Nodes::Closest => self.closest(key, self.config.replicas + usize::from(own == key)),
+            Nodes::Count(count) => self.closest(key, usize::from(*count) + usize::from(own == key)),
+            Nodes::These(nodes) => {
+                return nodes
+                    .iter()
+                    .filter_map(|node| self.at(node))
+                    .filter(|at| !self.silent[*at])
+                    .collect();
+            }
+        };
+        if own == key {
+            let wanted = found.len().saturating_sub(1);
+            found.retain(|&found| found != at);
+            found.truncate(wanted);
+        }
+        found
+    }
+
+    fn get_for(
+        &mut self,
+        at: usize,
+        own: Key,
+        key: Key,
+        nodes: &Nodes,
+        payload: Option<Value>,
+        trail: Trail,
+    ) -> OpResult {
+        let caller = self.client(at, Some(own));
+        let mut answers = Vec::new();
+        for target in self.targets(at, &own, &key, nodes) {
+            let visit = Visit::Get { caller: caller.clone(), payload: payload.clone(), trail };
+            let Ok(Served::Got { value, .. }) = self.visit(target, key, visit) else { continue };
+            let Ok(value) = Value::decode(&value, self.config.limits.reply_bounds()) else { continue };
+            if *nodes == Nodes::Closest {
+                return Ok(OpOutcome::Value(value));
+            }
+            answers.push((self.hosts[target].contact(), value));
+        }
+        if *nodes == Nodes::Closest { Err(Refusal::NotFound) } else { Ok(OpOutcome::Values(answers)) }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the parts of one request, taken apart by its kind")]
+    fn store_for(
+        &mut self,
+        at: usize,
+        own: Key,
+        key: Key,
+        nodes: &Nodes,
+        record: &Record,
+        origin: Origin,
+        trail: Trail,
+    ) -> OpResult {
+        let caller = Caller { origin, ..self.client(at, None) };
+        let mut stored = Vec::new();
+        for target in self.targets(at, &own, &key, nodes) {
+            let visit = Visit::Put { caller: caller.clone(), record: Box::new(record.clone()), trail };
+            if self.visit(target, key, visit).is_ok() {
+                stored.push(target);
+            }
+        }
+        Ok(OpOutcome::Nodes(self.contacts(stored)))
+    }
+}
+
+impl Dht for TestSwarm {
+    fn put(&self, put: Put) -> impl Future<Output = Result<PutReport, Refusal>> {
+        let limits = self.inner.borrow().config.limits.clone();
+        let outcome = Value::decode(&put.data, limits.value_bounds())
+            .map_err(|error| Refusal::Invalid(error.to_string()))
+            .and_then(|value| self.put_from(0, put.key, &value, put.code.as_ref().map(|code| &*code.source)));
+        let swarm = self.inner.borrow();
+        let version = Version {
+            sequence: swarm.sequence,
+            hash: comet_store::content_hash(put.code.as_ref().map(|code| &code.hash), &put.data),
+        };
+        let stored = swarm.contacts(swarm.closest(&put.key, swarm.config.replicas));
+        let wanted = swarm.config.replicas as u8;
+        ready(outcome.map(|()| PutReport {
+            version,
+            stored: stored.into_iter().map(|node| (node, Usage::default())).collect(),
+            failed: Vec::new(),
+            wanted,
+            quorum: wanted / 2 + 1,
+            ttl: super::TTL,
+        }))
+    }
+
+    fn get(&self, get: Get) -> impl Future<Output = Result<GetReport, Refusal>> {
+        let mut swarm = self.inner.borrow_mut();
+        let mut report = GetReport { answers: Vec::new(), failed: Vec::new() };
+        for replica in swarm.closest(&get.key, swarm.config.replicas) {
+            let contact = swarm.hosts[replica].contact();
+            let caller = swarm.client(0, None);
+            let visit = Visit::Get { caller, payload: get.payload.clone(), trail: Trail::FRESH };
+            match swarm.visit(replica, get.key, visit) {
+                Ok(Served::Got { value, version, active, usage }) => {
+                    let bounds = swarm.config.limits.reply_bounds();
+                    let value = Value::decode(&value, bounds).unwrap_or(Value::Nil);
+                    report.answers.push(Answer { replica: contact, value, version, active, usage });
+                }
+                Ok(_) => {}
+                Err(refusal) => report.failed.push((contact, refusal)),
+            }
+            if get.read == Read::First && !report.answers.is_empty() {
+                break;
+            }
+        }
+        let refusal = report.failed.first().map(|(_, refusal)| refusal.clone());
+        ready(if report.answers.is_empty() { Err(refusal.unwrap_or(Refusal::NotFound)) } else { Ok(report) })
+    }
+
+    fn delete(&self, delete: Delete) -> impl Future<Output = Result<DeleteReport, Refusal>> {
+        let mut swarm = self.inner.borrow_mut();
+        let caller = swarm.client(0, None);
+        let mut report = DeleteReport { deleted: Vec::new(), failed: Vec::new() };
+        for at in swarm.closest(&delete.key, swarm.config.nodes) {
+            let contact = swarm.hosts[at].contact();
+            let signed = delete.owner.as_ref().map(|(sequence, _)| *sequence);
+            let visit = Visit::Delete { caller: caller.clone(), signed, trail: Trail::FRESH };
+            match swarm.visit(at, delete.key, visit) {
+                Ok(_) => report.deleted.push(contact),
+                Err(Refusal::NotFound) => {}
+                Err(refusal) => report.failed.push((contact, refusal)),
+            }
+        }
+        let refusal = report.failed.first().map(|(_, refusal)| refusal.clone());
+        ready(if report.deleted.is_empty() { Err(refusal.unwrap_or(Refusal::NotFound)) } else { Ok(report) })
+    }
+
+    fn lookup(&self, key: Key) -> impl Future<Output = Result<LookupReport, Refusal>> {
+        let swarm = self.inner.borrow();
+        let nodes = swarm.contacts(swarm.closest(&key, 20));
+        ready(Ok(LookupReport { nodes, hops: 1, queries: 0 }))
+    }
+
+    fn inspect(&self, key: Key) -> impl Future<Output = Result<Vec<Inspection>, Refusal>> {
+        let mut swarm = self.inner.borrow_mut();
+        let now = swarm.now;
+        let mut found = Vec::new();
+        for at in swarm.closest(&key, swarm.config.nodes) {
+            let replica = swarm.hosts[at].contact();
+            if let Ok(Served::Inspected(holding)) = swarm.visit(at, key, Visit::Inspect) {
+                found.push(holding.inspection(replica, now));
+            }
+        }
+        ready(if found.is_empty() { Err(Refusal::NotFound) } else { Ok(found) })
+    }
+
+    fn logs(&self, key: Key, _: Option<LogProof>) -> impl Future<Output = Result<Vec<ReplicaLog>, Refusal>> {
+        let mut swarm = self.inner.borrow_mut();
+        let mut found = Vec::new();
+        for at in swarm.closest(&key, swarm.config.nodes) {
+            let replica = swarm.hosts[at].contact();
+            if let Ok(Served::Logged(lines)) = swarm.visit(at, key, Visit::Log) {
+                found.push(ReplicaLog { replica, lines });
+            }
+        }
+        ready(if found.is_empty() { Err(Refusal::NotFound) } else { Ok(found) })
+    }
+}

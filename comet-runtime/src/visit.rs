@@ -1,0 +1,129 @@
+//! What reaches one object on one replica, and what comes of it.
+
+use bytes::Bytes;
+use comet_routing::{Contact, clock::WallMs};
+use comet_store::{Record, StoreError, Version};
+
+use crate::{
+    Caller, Refusal, Trail, Value,
+    dht::{Inspection, LogLine, Usage},
+};
+
+/// A request for one object on this replica, already verified: sizes, signature, who asks.
+#[derive(Clone, Debug)]
+pub enum Visit {
+    /// Read it.
+    Get {
+        /// Who reads.
+        caller: Caller,
+        /// What the reader sent along.
+        payload: Option<Value>,
+        /// What the read may cause.
+        trail: Trail,
+    },
+    /// Store it, or offer it to the object that is here already.
+    Put {
+        /// Who writes.
+        caller: Caller,
+        /// What is to be stored. A copy between replicas carries the state, a client's put does not.
+        record: Box<Record>,
+        /// What the write may cause.
+        trail: Trail,
+    },
+    /// Delete it.
+    Delete {
+        /// Who deletes.
+        caller: Caller,
+        /// The sequence number that the owner signed; handlers cannot refuse a deletion that has one.
+        signed: Option<u64>,
+        /// What the deletion may cause.
+        trail: Trail,
+    },
+    /// Say what is here.
+    Inspect,
+    /// Show its log.
+    Log,
+    /// Run its timer, which fell due while the object was not active.
+    Wake,
+}
+
+/// What a visit achieved.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Served {
+    /// The answer to a get.
+    Got {
+        /// The reply, encoded.
+        value: Bytes,
+        /// The version that this replica holds.
+        version: Version,
+        /// True if a handler or an active object answered.
+        active: bool,
+        /// What it used.
+        usage: Usage,
+    },
+    /// The put is stored, or was handled by the object.
+    Stored {
+        /// The version that this replica now holds.
+        version: Version,
+        /// What it used.
+        usage: Usage,
+    },
+    /// The object is deleted.
+    Deleted {
+        /// False if it was not here.
+        held: bool,
+    },
+    /// What is here.
+    Inspected(Box<Holding>),
+    /// The log, oldest line first.
+    Logged(Vec<LogLine>),
+    /// The timer has run.
+    Ticked,
+}
+
+/// What this replica holds of an object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Holding {
+    /// The stored record, with the state as it is in memory.
+    pub record: Record,
+    /// The handlers that it has, in the order of [`crate::HANDLERS`].
+    pub handlers: Vec<String>,
+    /// True if its actor was running before the inspection.
+    pub active: bool,
+    /// What its last invocation used.
+    pub usage: Usage,
+}
+
+impl Holding {
+    /// The holding as an inspection shows it.
+    pub fn inspection(&self, replica: Contact, now: WallMs) -> Inspection {
+        let record = &self.record;
+        Inspection {
+            replica,
+            version: record.version,
+            owner: record.ownership.as_ref().map(|ownership| ownership.public_key),
+            handlers: self.handlers.clone(),
+            code_hash: record.code.as_ref().map(|code| code.hash),
+            age_seconds: now.saturating_sub(record.created_ms) / 1_000,
+            remaining_seconds: record.expires_ms.saturating_sub(now) / 1_000,
+            data_bytes: record.data.len() as u64,
+            state_bytes: record.state.len() as u64,
+            replicas: record.replicas,
+            active: self.active,
+            usage: self.usage,
+        }
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        let text = error.to_string();
+        match error {
+            StoreError::QuotaExceeded(_) => Self::QuotaExceeded(text),
+            StoreError::Unwritable { .. } | StoreError::Unreadable { .. } => Self::Unwritable(text),
+            StoreError::Corrupt { .. } | StoreError::CorruptMeta { .. } => Self::Corrupt(text),
+            StoreError::Mismatch => Self::Invalid(text),
+            StoreError::Stopped => Self::Stopping("the store".into()),
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Reading the store from any thread, without queueing behind writes.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::{Bound, ControlFlow},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use bytes::Bytes;
+use comet_routing::{Key, clock::WallMs};
+
+use crate::{
+    Code, Hash, Record, StoreError, Version,
+    codec::{StoredRecord, Tombstone, split_key, split_time_key, unseal},
+    engine::{EngineError, Reader, Table},
+};
+
+/// Distinct sources kept in memory; at the default limit on code they take 16 MiB at most.
+const CACHED_SOURCES_MAX: usize = 1_024;
+
+/// How often a read starts again because the record changed under it.
+const READ_ATTEMPTS_MAX: usize = 16;
+
+/// Reads what has been committed: cheap to clone, usable from any thread.
+///
+/// Everything read is checked; what is damaged is an error and is never served.
+#[derive(Clone)]
+pub struct StoreReader {
+    engine: Arc<dyn Reader>,
+    totals: Arc<Counters>,
+    sources: Arc<Mutex<SourceCache>>,
+}
+
+/// What a store holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Records, with those that have expired and not been swept out yet.
+    pub records: u64,
+    /// Bytes as the quotas count them: records, their code once per distinct source, their logs.
+    pub bytes: u64,
+    /// Records that have code.
+    pub active: u64,
+}
+
+/// [`Totals`] as the writer publishes them.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    records: AtomicU64,
+    bytes: AtomicU64,
+    active: AtomicU64,
+}
+
+/// The sources read last, oldest out first.
+#[derive(Debug, Default)]
+struct SourceCache {
+    sources: BTreeMap<Hash, Arc<str>>,
+    order: VecDeque<Hash>,
+}
+
+impl StoreReader {
+    pub(crate) fn new(engine: Arc<dyn Reader>) -> Self {
+        Self { engine, totals: Arc::default(), sources: Arc::default() }
+    }
+
+    /// The record at a key, unless it has expired by `now`.
+    pub fn record(&self, key: &Key, now: WallMs) -> Result<Option<Record>, StoreError> {
+        for _ in 0..READ_ATTEMPTS_MAX {
+            let Some(stored) = self.stored(key)?.filter(|stored| stored.expires_ms > now) else {
+                return Ok(None);
+            };
+            let Some(hash) = stored.code_hash() else { return Ok(Some(stored.into_record(*key, None))) };
+            if let Some(source) = self.source(key, &hash)? {
+                return Ok(Some(stored.into_record(*key, Some(Code { hash, source }))));
+            }
+            if self.stored(key)?.is_some_and(|again| again.code_hash() == Some(hash)) {
+                return Err(corrupt(key, &"its code is missing"));
+            }
+        }
+        Err(StoreError::Unreadable { reason: "the record kept changing while it was read".into() })
+    }
+
+    /// The log of an object, as it was saved.
+    pub fn log(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+        self.sealed(Table::Logs, key)
+    }
+
+    /// The version that was deleted at a key, while the deletion is remembered.
+    pub fn tombstone(&self, key: &Key) -> Result<Option<Version>, StoreError> {
+        Ok(self.stored_tombstone(key)?.map(|tombstone| tombstone.version()))
+    }
+
+    /// When the timer of an object is due, as it was saved last.
+    pub fn timer(&self, key: &Key) -> Result<Option<WallMs>, StoreError> {
+        Ok(self.stored(key)?.and_then(|stored| stored.timer_ms))
+    }
+
+    /// Timers due up to and including `until`, earliest first, at most `max`.
+    pub fn due_timers(&self, until: WallMs, max: usize) -> Result<Vec<(WallMs, Key)>, StoreError> {
+        self.due(Table::Timers, until, max)
+    }
+
+    /// Keys of records in ascending order, from behind `after`, at most `max`.
+    pub fn keys(&self, after: Option<Key>, max: usize) -> Result<Vec<Key>, StoreError> {
+        let mut keys = Vec::new();
+        let from = after.as_ref().map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_bytes().as_slice()));
+        if max > 0 {
+            self.engine
+                .visit(Table::Records, (from, Bound::Unbounded), &mut |key, _| {
+                    keys.extend(split_key(key));
+                    if keys.len() < max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                })
+                .map_err(|error| unreadable(&error))?;
+        }
+        Ok(keys)
+    }
+
+    /// What the node saved about itself under a name.
+    pub fn meta(&self, name: &str) -> Result<Option<Bytes>, StoreError> {
+        let sealed = self.engine.value(Table::Meta, name.as_bytes()).map_err(|error| unreadable(&error))?;
+        sealed
+            .map(|sealed| unseal(Table::Meta, name.as_bytes(), &sealed))
+            .transpose()
+            .map_err(|error| StoreError::CorruptMeta { name: name.into(), reason: error.to_string() })
+    }
+
+    /// What the store holds, as of the last commit.
+    pub fn totals(&self) -> Totals {
+        Totals {
+            records: self.totals.records.load(Relaxed),
+            bytes: self.totals.bytes.load(Relaxed),
+            active: self.totals.active.load(Relaxed),
+        }
+    }
+
+    pub(crate) fn publish(&self, totals: Totals) {
+        self.totals.records.store(totals.records, Relaxed);
+        self.totals.bytes.store(totals.bytes, Relaxed);
+        self.totals.active.store(totals.active, Relaxed);
+    }
+
+    pub(crate) fn engine(&self) -> &dyn Reader {
+        &*self.engine
+    }
+
+    /// The record at a key without its code's source, expired or not.
+    pub(crate) fn stored(&self, key: &Key) -> Result<Option<StoredRecord>, StoreError> {
+        let sealed = self.engine.value(Table::Records, key.as_bytes()).map_err(|error| unreadable(&error))?;
+        sealed
+            .map(|sealed| StoredRecord::unseal(key, &sealed))
+            .transpose()
+            .map_err(|error| corrupt(key, &error))
+    }
+
+    pub(crate) fn stored_tombstone(&self, key: &Key) -> Result<Option<Tombstone>, StoreError> {
+        self.sealed(Table::Tombstones, key)
+    }
+
+    /// The entries of an index that is ordered by time, up to and including `until`.
+    pub(crate) fn due(
+        &self,
+        table: Table,
+        until: WallMs,
+        max: usize,
+    ) -> Result<Vec<(WallMs, Key)>, StoreError> {
+        let mut due = Vec::new();
+        if max > 0 {
+            self.engine
+                .visit(table, (Bound::Unbounded, Bound::Unbounded), &mut |entry, _| {
+                    match split_time_key(entry) {
+                        Some((at_ms, _)) if at_ms > until => return ControlFlow::Break(()),
+                        Some(entry) => due.push(entry),
+                        None => {}
+                    }
+                    if due.len() < max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                })
+                .map_err(|error| unreadable(&error))?;
+        }
+        Ok(due)
+    }
+
+    fn sealed<T: serde::de::DeserializeOwned>(
+        &self,
+        table: Table,
+        key: &Key,
+    ) -> Result<Option<T>, StoreError> {
+        let sealed = self.engine.value(table, key.as_bytes()).map_err(|error| unreadable(&error))?;
+        sealed
+            .map(|sealed| unseal(table, key.as_bytes(), &sealed))
+            .transpose()
+            .map_err(|error| corrupt(key, &error))
+    }
+
+    /// The source with this hash; `None` if no record uses it any more.
+    fn source(&self, key: &Key, hash: &Hash) -> Result<Option<Arc<str>>, StoreError> {
+        if let Some(source) = self.cache().sources.get(hash) {
+            return Ok(Some(Arc::clone(source)));
+        }
+        let Some(bytes) = self.engine.value(Table::Code, hash).map_err(|error| unreadable(&error))? else {
+            return Ok(None);
+        };
+        let source: Arc<str> =
+            String::from_utf8(bytes).map_err(|_| corrupt(key, &"its code is not UTF-8"))?.into();
+        if Code::hash_of(&source) != *hash {
+            return Err(corrupt(key, &"its code does not match its hash"));
+        }
+        self.cache().insert(*hash, Arc::clone(&source));
+        Ok(Some(source))
+    }
+
+    fn cache(&self) -> std::sync::MutexGuard<'_, SourceCache> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SourceCache {
+    fn insert(&mut self, hash: Hash, source: Arc<str>) {
+        if self.sources.insert(hash, source).is_some() {
+            return;
+        }
+        self.order.push_back(hash);
+        if self.order.len() > CACHED_SOURCES_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.sources.remove(&oldest);
+        }
+    }
+}
+
+impl std::fmt::Debug for StoreReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoreReader").field("totals", &self.totals()).finish_non_exhaustive()
+    }
+}
+
+pub(crate) fn corrupt(key: &Key, reason: &impl ToString) -> StoreError {
+    StoreError::Corrupt { key: *key, reason: reason.to_string() }
+}
+
+pub(crate) fn unreadable(error: &EngineError) -> StoreError {
+    StoreError::Unreadable { reason: error.to_string() }
+}
