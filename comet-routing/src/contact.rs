@@ -40,6 +40,16 @@ impl fmt::Debug for Contact {
 pub struct Prefix([u8; 6]);
 
 impl Prefix {
+    /// The prefix with these [`Prefix::to_bytes`].
+    pub const fn from_bytes(bytes: [u8; 6]) -> Self {
+        Self(bytes)
+    }
+
+    /// The prefix as six bytes, for storing it.
+    pub const fn to_bytes(self) -> [u8; 6] {
+        self.0
+    }
+
     /// The prefix of an address.
     pub fn of(ip: IpAddr) -> Self {
         match ip.to_canonical() {

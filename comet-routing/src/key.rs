@@ -154,7 +154,11 @@ fn hash(tag: &[u8], parts: &[&[u8]]) -> [u8; 32] {
 }
 
 fn xor(a: &[u8; KEY_BYTES], b: &[u8; KEY_BYTES]) -> [u8; KEY_BYTES] {
-    std::array::from_fn(|i| a[i] ^ b[i])
+    let mut out = *a;
+    for (byte, other) in out.iter_mut().zip(b) {
+        *byte ^= other;
+    }
+    out
 }
 
 fn write_hex(bytes: &[u8; KEY_BYTES], f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -177,27 +181,65 @@ fn parse_hex(text: &str) -> Result<[u8; KEY_BYTES], ParseHexError> {
     Ok(bytes)
 }
 
-macro_rules! hex_text {
-    ($($name:ident),*) => {$(
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write_hex(&self.0, f)
-            }
-        }
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{}({self})", stringify!($name))
-            }
-        }
-        impl FromStr for $name {
-            type Err = ParseHexError;
-            fn from_str(text: &str) -> Result<Self, ParseHexError> {
-                parse_hex(text).map(Self)
-            }
-        }
-    )*};
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(&self.0, f)
+    }
 }
-hex_text!(Key, NodeId, Distance);
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({self})")
+    }
+}
+
+impl FromStr for Key {
+    type Err = ParseHexError;
+
+    fn from_str(text: &str) -> Result<Self, ParseHexError> {
+        parse_hex(text).map(Self)
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(&self.0, f)
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NodeId({self})")
+    }
+}
+
+impl FromStr for NodeId {
+    type Err = ParseHexError;
+
+    fn from_str(text: &str) -> Result<Self, ParseHexError> {
+        parse_hex(text).map(Self)
+    }
+}
+
+impl fmt::Display for Distance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(&self.0, f)
+    }
+}
+
+impl fmt::Debug for Distance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Distance({self})")
+    }
+}
+
+impl FromStr for Distance {
+    type Err = ParseHexError;
+
+    fn from_str(text: &str) -> Result<Self, ParseHexError> {
+        parse_hex(text).map(Self)
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -205,10 +247,7 @@ mod tests {
 
     #[test]
     fn a_name_always_hashes_to_the_same_key() {
-        assert_eq!(
-            Key::of("hello").to_string(),
-            Key::of("hello").to_string(),
-        );
+        assert_eq!(Key::of("hello").to_string(), Key::of("hello").to_string(),);
         assert_ne!(Key::of("hello"), Key::of("hello "));
     }
 
@@ -236,6 +275,7 @@ mod tests {
         assert!("zz".repeat(32).parse::<Key>().is_err());
         assert!("+1".repeat(32).parse::<Key>().is_err(), "a sign is not a digit");
         assert!("".parse::<Key>().is_err());
+        assert_eq!(format!("{key:?}"), format!("Key({key})"));
     }
 
     #[test]

@@ -1,0 +1,520 @@
+//! The actor around the routing table and the running lookups.
+//!
+//! It decides nothing of its own: it reads the clock, feeds what happened to [`RoutingTable`] and
+//! [`Lookup`], sends what they ask for, and keeps one alarm for the earliest time that a lookup waits for.
+//!
+//! What it expects of the transport behind its two recipients: every [`SendFindNode`] is followed by exactly
+//! one [`QueryReplied`] or [`QueryFailed`]; every [`SendPing`] by [`ContactAnswered`] or
+//! [`ContactSuspected`]; and [`ContactSuspected`] is sent once for each request of any kind that is not
+//! acknowledged within its peer's timeout. That message alone counts against a contact, so that one
+//! unanswered request is one suspicion. A contact is what the transport has proved, never what a peer said.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::RangeInclusive,
+    time::{Duration, Instant},
+};
+
+use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture, SpawnHandle};
+use rand::{RngExt, seq::IndexedRandom};
+use rand_chacha::ChaCha12Rng;
+use tokio::sync::oneshot;
+
+use crate::{
+    Admission, Contact, Key, Lookup, LookupConfig, NodeId, Outcome, RoutingTable, Rtt, Step, Suspicion,
+    TableConfig, clock::Clock,
+};
+
+/// Lookups that the node runs for itself at a time, to refresh its buckets.
+const REFRESHES_MAX: usize = 4;
+
+/// Pings in flight.
+const PINGS_MAX: usize = 64;
+
+/// A ping about which nothing was heard for this long no longer counts as in flight.
+const PING_FORGOTTEN: Duration = Duration::from_secs(5);
+
+/// Queries whose answer is awaited, those of finished lookups included; beyond it the oldest is forgotten.
+const QUERIES_MAX: usize = 8_192;
+
+/// Round-trip times remembered; beyond it only those of contacts in the table are kept.
+const RTTS_MAX: usize = 8_192;
+
+/// Contacts remembered after they were dropped, and how many of them each refresh tries again. This is how
+/// the halves of a network that was parted find each other.
+const LOST_MAX: usize = 64;
+const LOST_TRIED: usize = 4;
+
+/// Limits and times of a [`Router`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouterConfig {
+    /// Limits of the routing table.
+    pub table: TableConfig,
+    /// Disjoint paths of each lookup.
+    pub paths: usize,
+    /// Lookups that may run at once for others; one more is refused.
+    pub lookups_max: usize,
+    /// How long a lookup may take.
+    pub lookup_deadline: Duration,
+    /// How often idle buckets are looked for, ± 20 %.
+    pub refresh_every: Duration,
+    /// A bucket into which no lookup went for this long is idle.
+    pub bucket_idle: Duration,
+    /// Messages that may wait in the mailbox.
+    pub mailbox: usize,
+}
+
+impl Default for RouterConfig {
+    /// The design's values; the hour is Kademlia's (section 2.3), the limits are guesses with room to spare.
+    fn default() -> Self {
+        Self {
+            table: TableConfig::default(),
+            paths: 4,
+            lookups_max: 256,
+            lookup_deadline: Duration::from_secs(5),
+            refresh_every: Duration::from_secs(60),
+            bucket_idle: Duration::from_secs(3_600),
+            mailbox: 1_024,
+        }
+    }
+}
+
+/// Where a [`Router`] sends what has to go over the network.
+#[derive(Clone, Debug)]
+pub struct Outbound {
+    /// Takes its queries.
+    pub find_node: Recipient<SendFindNode>,
+    /// Takes its pings.
+    pub ping: Recipient<SendPing>,
+}
+
+/// Ask a contact for the nodes that it knows closest to a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct SendFindNode {
+    /// What the answer is to be reported under.
+    pub query: u64,
+    /// Whom to ask.
+    pub to: Contact,
+    /// The key.
+    pub target: Key,
+    /// How many contacts are wanted.
+    pub count: usize,
+}
+
+/// Ask a contact whether it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct SendPing {
+    /// Whom to ask.
+    pub to: Contact,
+}
+
+/// Find the nodes closest to a key by asking the network. Other nodes only: the caller adds itself.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Result<Outcome, FindNodeError>")]
+pub struct FindNode {
+    /// The key.
+    pub target: Key,
+}
+
+/// Why a lookup was not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FindNodeError {
+    /// As many lookups run as may; worth trying again later.
+    #[error("{0} lookups are running, which is the limit")]
+    Busy(usize),
+    /// The router stopped before the lookup ended.
+    #[error("the router has stopped")]
+    Stopped,
+}
+
+/// The contacts in the routing table that are closest to a key, nearest first: what a peer is answered.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Vec<Contact>")]
+pub struct Closest {
+    /// The key.
+    pub target: Key,
+    /// How many at most.
+    pub count: usize,
+}
+
+/// A query was answered; this counts as [`ContactAnswered`] too.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct QueryReplied {
+    /// The handle from [`SendFindNode`].
+    pub query: u64,
+    /// The contacts that the peer named.
+    pub closer: Vec<Contact>,
+    /// The round trip.
+    pub rtt: Duration,
+}
+
+/// A query is over without an answer. Says nothing against the contact: [`ContactSuspected`] does.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct QueryFailed {
+    /// The handle from [`SendFindNode`].
+    pub query: u64,
+}
+
+/// A request of ours was answered by this contact, whose identity and address the transport has proved.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct ContactAnswered {
+    /// Who answered, and from where.
+    pub contact: Contact,
+    /// The round trip, if it was measured.
+    pub rtt: Option<Duration>,
+}
+
+/// A request of ours to this node was not acknowledged in time.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct ContactSuspected {
+    /// To whom.
+    pub id: NodeId,
+}
+
+/// A request reached us from this contact: it is pinged if the table has a place for it.
+///
+/// Only for nodes that were met, at an address that the transport has proved; a contact that others name
+/// must not come here, or they could make us ping third parties.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct ContactHeard {
+    /// Who asked, and from where.
+    pub contact: Contact,
+}
+
+/// All contacts in the table, for saving.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Vec<Contact>")]
+pub struct Contacts;
+
+/// How many contacts the table holds.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "usize")]
+pub struct TableSize;
+
+/// Knows the other nodes, and finds those it does not know.
+#[derive(Debug)]
+pub struct Router {
+    own: NodeId,
+    clock: Clock,
+    rng: ChaCha12Rng,
+    config: RouterConfig,
+    outbound: Outbound,
+    table: RoutingTable,
+    lookups: BTreeMap<u64, Running>,
+    lookups_made: u64,
+    queries: BTreeMap<u64, Query>,
+    queries_made: u64,
+    pings: BTreeMap<NodeId, Instant>,
+    rtts: BTreeMap<NodeId, Rtt>,
+    lost: VecDeque<Contact>,
+    /// When the own id was looked up last.
+    looked_up_own: Option<Instant>,
+    alarm: Option<(Instant, SpawnHandle)>,
+}
+
+#[derive(Debug)]
+struct Running {
+    lookup: Lookup,
+    /// `None` for a refresh.
+    reply: Option<oneshot::Sender<Outcome>>,
+    wake_at: Instant,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Query {
+    lookup: u64,
+    to: Contact,
+}
+
+impl Router {
+    /// A router of the node `own` that knows nobody yet. `rng` decides its refreshes.
+    pub fn new(
+        own: NodeId,
+        clock: Clock,
+        rng: ChaCha12Rng,
+        config: RouterConfig,
+        outbound: Outbound,
+    ) -> Self {
+        Self {
+            own,
+            clock,
+            rng,
+            config,
+            outbound,
+            table: RoutingTable::new(own, config.table),
+            lookups: BTreeMap::new(),
+            lookups_made: 0,
+            queries: BTreeMap::new(),
+            queries_made: 0,
+            pings: BTreeMap::new(),
+            rtts: BTreeMap::new(),
+            lost: VecDeque::new(),
+            looked_up_own: None,
+            alarm: None,
+        }
+    }
+
+    fn start_lookup(&mut self, target: Key, reply: Option<oneshot::Sender<Outcome>>) {
+        let now = self.clock.now();
+        self.table.on_lookup(&target, now);
+        if target == self.own.as_key() {
+            self.looked_up_own = Some(now);
+        }
+        let deadline = now + self.config.lookup_deadline;
+        let (k, paths) = (self.config.table.k, self.config.paths);
+        let config = LookupConfig { k, paths, ..LookupConfig::new(self.own, deadline) };
+        let lookup = Lookup::new(target, self.table.closest(&target, k), config);
+        let id = self.lookups_made;
+        self.lookups_made += 1;
+        self.lookups.insert(id, Running { lookup, reply, wake_at: now });
+        self.drive(id);
+    }
+
+    /// Runs a lookup as far as it goes.
+    fn drive(&mut self, id: u64) {
+        let now = self.clock.now();
+        loop {
+            let Some(running) = self.lookups.get_mut(&id) else { return };
+            match running.lookup.poll(now) {
+                Step::Query(to) => self.send_query(id, to, now),
+                Step::Wait { until } => {
+                    running.wake_at = until;
+                    return;
+                }
+                Step::Done(outcome) => {
+                    let done = self.lookups.remove(&id);
+                    if let Some(reply) = done.and_then(|running| running.reply) {
+                        // Whoever asked may have stopped waiting.
+                        reply.send(outcome).ok();
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn send_query(&mut self, lookup: u64, to: Contact, now: Instant) {
+        let Some(running) = self.lookups.get_mut(&lookup) else { return };
+        let query = self.queries_made;
+        self.queries_made += 1;
+        let (target, count) = (*running.lookup.target(), self.config.table.k);
+        if self.outbound.find_node.try_send(SendFindNode { query, to, target, count }).is_err() {
+            running.lookup.on_failure(to);
+            return;
+        }
+        let timeout = self.rtts.get(&to.id).copied().unwrap_or_default().timeout();
+        running.lookup.on_sent(to, now + timeout);
+        self.queries.insert(query, Query { lookup, to });
+        if self.queries.len() > QUERIES_MAX {
+            self.queries.pop_first();
+        }
+    }
+
+    /// Sets the alarm to the earliest time that a lookup waits for.
+    fn set_alarm(&mut self, ctx: &mut Context<Self>) {
+        let earliest = self.lookups.values().map(|running| running.wake_at).min();
+        if self.alarm.map(|(at, _)| at) == earliest {
+            return;
+        }
+        if let Some((_, alarm)) = self.alarm.take() {
+            ctx.cancel_future(alarm);
+        }
+        self.alarm = earliest.map(|at| {
+            let after = at.saturating_duration_since(self.clock.now());
+            (at, ctx.run_later(after, Self::on_alarm))
+        });
+    }
+
+    fn on_alarm(&mut self, ctx: &mut Context<Self>) {
+        self.alarm = None;
+        let now = self.clock.now();
+        let due = self.lookups.iter().filter(|(_, running)| running.wake_at <= now);
+        for id in due.map(|(&id, _)| id).collect::<Vec<_>>() {
+            self.drive(id);
+        }
+        self.set_alarm(ctx);
+    }
+
+    fn on_answer(&mut self, contact: Contact, rtt: Option<Duration>) {
+        let now = self.clock.now();
+        self.pings.remove(&contact.id);
+        if let Some(rtt) = rtt {
+            if self.rtts.len() >= RTTS_MAX && !self.rtts.contains_key(&contact.id) {
+                self.rtts.retain(|id, _| self.table.contains(id));
+            }
+            self.rtts.entry(contact.id).or_default().observe(rtt);
+        }
+        match self.table.on_answer(contact, now) {
+            Admission::Waiting { ping: Some(to) } => self.ping(to),
+            Admission::Entered => self.lost.retain(|lost| lost.id != contact.id),
+            _ => {}
+        }
+    }
+
+    fn on_suspicion(&mut self, id: &NodeId) {
+        self.pings.remove(id);
+        let known = self.table.find(id);
+        match self.table.on_failure(id) {
+            Suspicion::Suspected { ping: Some(to) } => self.ping(to),
+            Suspicion::Dropped { .. } => {
+                self.lost.extend(known);
+                if self.lost.len() > LOST_MAX {
+                    self.lost.pop_front();
+                }
+            }
+            _ => {}
+        }
+        let mut waiting = Vec::new();
+        for (&lookup, running) in &mut self.lookups {
+            if running.lookup.on_suspicion(id) {
+                waiting.push(lookup);
+            }
+        }
+        waiting.into_iter().for_each(|lookup| self.drive(lookup));
+    }
+
+    fn ping(&mut self, to: Contact) {
+        let now = self.clock.now();
+        self.pings.retain(|_, sent| now.saturating_duration_since(*sent) < PING_FORGOTTEN);
+        if self.pings.len() >= PINGS_MAX || self.pings.contains_key(&to.id) {
+            return;
+        }
+        if self.outbound.ping.try_send(SendPing { to }).is_ok() {
+            self.pings.insert(to.id, now);
+        }
+    }
+
+    /// A random share of a duration, in whole milliseconds as the runtime's timers are.
+    fn part_of(&mut self, whole: Duration, percent: RangeInclusive<u32>) -> Duration {
+        let part = whole * self.rng.random_range(percent) / 100;
+        Duration::from_millis(u64::try_from(part.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn refresh(&mut self, ctx: &mut Context<Self>) {
+        let now = self.clock.now();
+        let RouterConfig { bucket_idle, refresh_every, .. } = self.config;
+        let own_idle = self.looked_up_own.is_none_or(|at| now.saturating_duration_since(at) >= bucket_idle);
+        let own = Some(self.own.as_key()).filter(|_| own_idle && !self.table.is_empty());
+        let idle = self.table.buckets_idle_since(now, bucket_idle, &mut self.rng);
+        let running = self.lookups.values().filter(|running| running.reply.is_none()).count();
+        for target in own.into_iter().chain(idle).take(REFRESHES_MAX.saturating_sub(running)) {
+            self.start_lookup(target, None);
+        }
+        self.lost.make_contiguous();
+        let tried: Vec<_> = self.lost.as_slices().0.sample(&mut self.rng, LOST_TRIED).copied().collect();
+        tried.into_iter().for_each(|contact| self.ping(contact));
+        self.set_alarm(ctx);
+        let again = self.part_of(refresh_every, 80..=120);
+        ctx.run_later(again, Self::refresh);
+    }
+}
+
+impl Actor for Router {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(self.config.mailbox);
+        let first = self.part_of(self.config.refresh_every, 20..=100);
+        ctx.run_later(first, Self::refresh);
+    }
+}
+
+impl Handler<FindNode> for Router {
+    type Result = ResponseFuture<Result<Outcome, FindNodeError>>;
+
+    fn handle(&mut self, FindNode { target }: FindNode, ctx: &mut Self::Context) -> Self::Result {
+        let running = self.lookups.values().filter(|running| running.reply.is_some()).count();
+        if running >= self.config.lookups_max {
+            return Box::pin(async move { Err(FindNodeError::Busy(running)) });
+        }
+        let (reply, outcome) = oneshot::channel();
+        self.start_lookup(target, Some(reply));
+        self.set_alarm(ctx);
+        Box::pin(async move { outcome.await.map_err(|_| FindNodeError::Stopped) })
+    }
+}
+
+impl Handler<Closest> for Router {
+    type Result = Vec<Contact>;
+
+    fn handle(&mut self, Closest { target, count }: Closest, _: &mut Self::Context) -> Self::Result {
+        self.table.closest(&target, count)
+    }
+}
+
+impl Handler<QueryReplied> for Router {
+    type Result = ();
+
+    fn handle(&mut self, reply: QueryReplied, ctx: &mut Self::Context) {
+        let Some(Query { lookup, to }) = self.queries.remove(&reply.query) else { return };
+        self.on_answer(to, Some(reply.rtt));
+        if let Some(running) = self.lookups.get_mut(&lookup) {
+            running.lookup.on_reply(to, reply.closer);
+            self.drive(lookup);
+            self.set_alarm(ctx);
+        }
+    }
+}
+
+impl Handler<QueryFailed> for Router {
+    type Result = ();
+
+    fn handle(&mut self, QueryFailed { query }: QueryFailed, ctx: &mut Self::Context) {
+        let Some(Query { lookup, to }) = self.queries.remove(&query) else { return };
+        if let Some(running) = self.lookups.get_mut(&lookup) {
+            running.lookup.on_failure(to);
+            self.drive(lookup);
+            self.set_alarm(ctx);
+        }
+    }
+}
+
+impl Handler<ContactAnswered> for Router {
+    type Result = ();
+
+    fn handle(&mut self, ContactAnswered { contact, rtt }: ContactAnswered, _: &mut Self::Context) {
+        self.on_answer(contact, rtt);
+    }
+}
+
+impl Handler<ContactSuspected> for Router {
+    type Result = ();
+
+    fn handle(&mut self, ContactSuspected { id }: ContactSuspected, ctx: &mut Self::Context) {
+        self.on_suspicion(&id);
+        self.set_alarm(ctx);
+    }
+}
+
+impl Handler<ContactHeard> for Router {
+    type Result = ();
+
+    fn handle(&mut self, ContactHeard { contact }: ContactHeard, _: &mut Self::Context) {
+        if self.table.would_admit(&contact) {
+            self.ping(contact);
+        }
+    }
+}
+
+impl Handler<Contacts> for Router {
+    type Result = Vec<Contact>;
+
+    fn handle(&mut self, Contacts: Contacts, _: &mut Self::Context) -> Self::Result {
+        self.table.contacts()
+    }
+}
+
+impl Handler<TableSize> for Router {
+    type Result = usize;
+
+    fn handle(&mut self, TableSize: TableSize, _: &mut Self::Context) -> Self::Result {
+        self.table.len()
+    }
+}
