@@ -3,8 +3,30 @@
 //!
 //! The crate does not know what the code inside a record means.
 
+mod actor;
+mod codec;
+mod config;
+mod engine;
+mod error;
+mod group;
+mod open;
 mod ownership;
+mod quota;
+mod reader;
 mod record;
+#[cfg(test)]
+mod sample;
+mod tally;
+mod writer;
 
+pub use actor::{DeleteRecord, Flush, PutRecord, RecordExpired, ReplicaStore, SaveLog, SaveMeta, SaveState};
+pub use codec::{LOG_BYTES_MAX, META_BYTES_MAX, RECORD_BYTES_MAX};
+pub use config::{Durability, StoreConfig};
+pub use engine::redb::catches_panics;
+pub use error::StoreError;
+pub use open::{OpenError, in_memory, open};
 pub use ownership::{Act, Ownership, OwnershipError, Statement};
+pub use quota::{Quota, QuotaExceeded, RECORD_OVERHEAD_BYTES};
+pub use reader::{StoreReader, Totals};
 pub use record::{Code, Hash, Record, Version, content_hash};
+pub use writer::{Deleted, PutOutcome, Rule, StoreWriter};

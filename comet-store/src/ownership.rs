@@ -116,3 +116,75 @@ impl Ownership {
             .map_err(|_| OwnershipError::BadSignature)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(seed: u8) -> Ed25519KeyPair {
+        Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap()
+    }
+
+    fn key_of(pair: &Ed25519KeyPair, name: &str) -> Key {
+        use ring::signature::KeyPair;
+        Key::owned(pair.public_key().as_ref().try_into().unwrap(), name)
+    }
+
+    fn statement(key: &Key) -> Statement<'_> {
+        let act = Act::Put { content: &[3; 32], ttl_seconds: 60, replicas: 8 };
+        Statement { network: "main", key, sequence: 5, act }
+    }
+
+    #[test]
+    fn what_the_owner_signed_is_believed() {
+        let key = key_of(&pair(1), "name");
+        let ownership = Ownership::sign(&pair(1), Key::salt("name"), &statement(&key));
+        assert_eq!(ownership.verify(&statement(&key)), Ok(()));
+    }
+
+    #[test]
+    fn nothing_else_is_covered_by_the_signature() {
+        let key = key_of(&pair(1), "name");
+        let signed = statement(&key);
+        let ownership = Ownership::sign(&pair(1), Key::salt("name"), &signed);
+        let content = [4; 32];
+        let put = |content, ttl_seconds, replicas| Act::Put { content, ttl_seconds, replicas };
+        for other in [
+            Statement { network: "test", ..signed },
+            Statement { sequence: 6, ..signed },
+            Statement { act: Act::Delete, ..signed },
+            Statement { act: Act::ReadLog, ..signed },
+            Statement { act: put(&content, 60, 8), ..signed },
+            Statement { act: put(&[3; 32], 61, 8), ..signed },
+            Statement { act: put(&[3; 32], 60, 9), ..signed },
+        ] {
+            assert_eq!(ownership.verify(&other), Err(OwnershipError::BadSignature), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_signs_for_the_key_of_another() {
+        let (key, other_name) = (key_of(&pair(1), "name"), key_of(&pair(1), "other"));
+        let foreign = Ownership::sign(&pair(2), Key::salt("name"), &statement(&key));
+        assert_eq!(foreign.verify(&statement(&key)), Err(OwnershipError::ForeignKey));
+        let own = Ownership::sign(&pair(1), Key::salt("name"), &statement(&other_name));
+        assert_eq!(own.verify(&statement(&other_name)), Err(OwnershipError::ForeignKey));
+        let forged = Ownership { public_key: own.public_key, ..foreign };
+        assert_eq!(forged.verify(&statement(&key)), Err(OwnershipError::BadSignature));
+    }
+
+    #[test]
+    fn the_signed_bytes_are_these() {
+        let key = Key::from_bytes([0xab; 32]);
+        let delete = Statement { network: "n", key: &key, sequence: 258, act: Act::Delete };
+        let mut expected = b"comet/1 delete\0\0\0\0\0\0\0\0\x01n".to_vec();
+        expected.extend([0xab; 32]);
+        expected.extend([0, 0, 0, 0, 0, 0, 1, 2]);
+        assert_eq!(delete.to_bytes(), expected);
+        let put = Statement { act: Act::Put { content: &[9; 32], ttl_seconds: 1, replicas: 8 }, ..delete };
+        assert_eq!(
+            put.to_bytes()[put.to_bytes().len() - 41..],
+            [&[9; 32][..], &[0, 0, 0, 0, 0, 0, 0, 1, 8]].concat()
+        );
+    }
+}

@@ -242,3 +242,84 @@ pub(crate) fn corrupt(key: &Key, reason: &impl ToString) -> StoreError {
 pub(crate) fn unreadable(error: &EngineError) -> StoreError {
     StoreError::Unreadable { reason: error.to_string() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Rule, StoreConfig,
+        engine::{Batch, Engine, OnDisk, memory::MemoryEngine},
+        in_memory,
+        sample::{NOW, active, plain},
+    };
+
+    /// A reader over one active record whose source in the code table is `source`.
+    fn reader_of(record: &Record, source: Option<&[u8]>) -> StoreReader {
+        let hash = record.code.as_ref().unwrap().hash;
+        let mut batch = Batch::default();
+        let sealed = StoredRecord::new(record, 0, None, None).seal(&record.key);
+        batch.put(Table::Records, *record.key.as_bytes(), sealed);
+        if let Some(source) = source {
+            batch.put(Table::Code, hash, source);
+        }
+        let mut engine = MemoryEngine::default();
+        engine.commit(&batch, OnDisk::Now).unwrap();
+        StoreReader::new(engine.reader())
+    }
+
+    #[test]
+    fn code_that_is_missing_or_damaged_is_never_served() {
+        let record = active("name", 1, b"data", "aso.n = 0");
+        let read = |source| reader_of(&record, source).record(&record.key, NOW);
+        assert_eq!(read(Some(b"aso.n = 0")), Ok(Some(record.clone())));
+        let corrupt = |reason: &str| Err(StoreError::Corrupt { key: record.key, reason: reason.into() });
+        assert_eq!(read(Some(b"aso.n = 1")), corrupt("its code does not match its hash"));
+        assert_eq!(read(Some(b"aso.n = \xff")), corrupt("its code is not UTF-8"));
+        assert_eq!(read(None), corrupt("its code is missing"));
+    }
+
+    #[test]
+    fn records_with_the_same_code_share_one_copy_of_it() {
+        let (mut writer, reader) = in_memory(StoreConfig::default());
+        let records = ["a", "b"].map(|name| active(name, 1, b"", "aso.n = 0"));
+        for record in &records {
+            writer.put(record, None, Rule::IfNewer, None, NOW).unwrap();
+        }
+        writer.commit(OnDisk::Now, comet_routing::clock::Clock::System.now()).unwrap();
+        let [a, b] = records.map(|record| reader.record(&record.key, NOW).unwrap().unwrap().code.unwrap());
+        assert!(Arc::ptr_eq(&a.source, &b.source));
+    }
+
+    #[test]
+    fn the_source_cache_forgets_the_oldest() {
+        let mut cache = SourceCache::default();
+        for n in 0..=CACHED_SOURCES_MAX {
+            let code = Code::new(n.to_string());
+            cache.insert(code.hash, Arc::clone(&code.source));
+            cache.insert(code.hash, code.source);
+        }
+        assert_eq!((cache.sources.len(), cache.order.len()), (CACHED_SOURCES_MAX, CACHED_SOURCES_MAX));
+        assert!(!cache.sources.contains_key(&Code::hash_of("0")));
+        assert!(cache.sources.contains_key(&Code::hash_of("1")));
+    }
+
+    #[test]
+    fn keys_can_be_walked_in_portions_and_none_comes_twice() {
+        let (mut writer, reader) = in_memory(StoreConfig::default());
+        let mut expected = Vec::new();
+        for n in 0..10 {
+            let record = plain(&n.to_string(), 1, b"");
+            writer.put(&record, None, Rule::IfNewer, None, NOW).unwrap();
+            expected.push(record.key);
+        }
+        writer.commit(OnDisk::Now, comet_routing::clock::Clock::System.now()).unwrap();
+        expected.sort_unstable();
+        let mut walked = Vec::new();
+        for _ in 0..4 {
+            walked.extend(reader.keys(walked.last().copied(), 3).unwrap());
+        }
+        assert_eq!(walked, expected);
+        assert_eq!(reader.keys(walked.last().copied(), 3), Ok(vec![]));
+        assert_eq!(reader.keys(None, 0), Ok(vec![]));
+    }
+}

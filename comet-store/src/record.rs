@@ -84,3 +84,36 @@ fn sha256(parts: &[&[u8]]) -> Hash {
     out.copy_from_slice(context.finish().as_ref());
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_higher_sequence_wins_and_then_the_higher_hash() {
+        let version = |sequence, first| Version { sequence, hash: [first; 32] };
+        let mut versions = [version(2, 0), version(1, 9), version(2, 1)];
+        versions.sort_unstable();
+        assert_eq!(versions, [version(1, 9), version(2, 0), version(2, 1)]);
+    }
+
+    #[test]
+    fn a_content_hash_covers_code_and_data_and_where_one_ends() {
+        let (one, two) = (Code::hash_of("one"), Code::hash_of("two"));
+        let hashes = [
+            content_hash(None, b"data"),
+            content_hash(None, b"other"),
+            content_hash(Some(&one), b"data"),
+            content_hash(Some(&two), b"data"),
+            content_hash(None, &[one.as_slice(), b"data"].concat()),
+        ];
+        let distinct: std::collections::BTreeSet<_> = hashes.iter().collect();
+        assert_eq!(distinct.len(), hashes.len());
+    }
+
+    #[test]
+    fn code_and_content_of_the_same_bytes_have_different_hashes() {
+        assert_ne!(Code::hash_of("text"), content_hash(None, b"text"));
+        assert_eq!(Code::new("text").hash, Code::hash_of("text"));
+    }
+}

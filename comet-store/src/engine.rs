@@ -1,0 +1,150 @@
+//! What the store asks of the thing that keeps its bytes: ordered tables and atomic batches.
+//!
+//! The engine knows nothing of records. Two of them behave alike, held to it by one test suite: [`redb`] on a
+//! disk, [`memory`] for tests and simulation.
+
+use std::{
+    collections::BTreeMap,
+    ops::{Bound, ControlFlow},
+    sync::Arc,
+};
+
+mod disk;
+pub(crate) mod memory;
+#[cfg(test)]
+mod power_cut;
+pub(crate) mod redb;
+#[cfg(test)]
+mod suite;
+
+/// The one that writes.
+pub(crate) trait Engine: Send + 'static {
+    /// Applies all of a batch or nothing of it.
+    ///
+    /// After an error the caller cannot know which of the two it was until it has read; the next commit
+    /// tries to get the disk back by itself.
+    fn commit(&mut self, batch: &Batch, by: OnDisk) -> Result<(), EngineError>;
+
+    /// A handle that reads what has been committed, from any thread.
+    fn reader(&self) -> Arc<dyn Reader>;
+}
+
+/// Reads what has been committed.
+pub(crate) trait Reader: Send + Sync {
+    /// The value at a key.
+    fn value(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError>;
+
+    /// Shows the entries of a range in ascending order, of one instant, until told to stop.
+    fn visit(&self, table: Table, range: Range<'_>, each: Visit<'_>) -> Result<(), EngineError>;
+}
+
+/// Where a visit starts and ends.
+pub(crate) type Range<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
+/// What a visit does with each key and value.
+pub(crate) type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
+
+/// When a batch must be on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnDisk {
+    /// Before the commit returns.
+    Now,
+    /// With the next commit that says [`OnDisk::Now`].
+    Later,
+}
+
+/// The ordered tables of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Table {
+    /// Records by key.
+    Records,
+    /// Handler source by its hash.
+    Code,
+    /// (due time, key), without a value.
+    Timers,
+    /// (expiry, key) of records, without a value.
+    Expiry,
+    /// Versions of deleted objects, by key.
+    Tombstones,
+    /// (expiry, key) of tombstones, without a value.
+    TombstoneExpiry,
+    /// Objects' logs, by key.
+    Logs,
+    /// What the node keeps about itself, by name.
+    Meta,
+    /// What this store is, under [`HEADER_KEY`].
+    Header,
+}
+
+impl Table {
+    /// Every table.
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Records,
+        Self::Code,
+        Self::Timers,
+        Self::Expiry,
+        Self::Tombstones,
+        Self::TombstoneExpiry,
+        Self::Logs,
+        Self::Meta,
+        Self::Header,
+    ];
+
+    /// The table's name in the data file.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Records => "records",
+            Self::Code => "code",
+            Self::Timers => "timers",
+            Self::Expiry => "expiry",
+            Self::Tombstones => "tombstones",
+            Self::TombstoneExpiry => "tombstone expiry",
+            Self::Logs => "logs",
+            Self::Meta => "meta",
+            Self::Header => "header",
+        }
+    }
+}
+
+/// The one key of [`Table::Header`].
+pub(crate) const HEADER_KEY: &[u8] = b"header";
+
+/// Changes that belong together; of several to one key the last counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Batch {
+    changes: BTreeMap<(Table, Vec<u8>), Option<Vec<u8>>>,
+}
+
+impl Batch {
+    /// Sets the value at a key.
+    pub(crate) fn put(&mut self, table: Table, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
+        self.changes.insert((table, key.into()), Some(value.into()));
+    }
+
+    /// Removes a key, if it is there.
+    pub(crate) fn delete(&mut self, table: Table, key: impl Into<Vec<u8>>) {
+        self.changes.insert((table, key.into()), None);
+    }
+
+    /// The changes by table and key; `None` removes.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = (Table, &[u8], Option<&[u8]>)> {
+        self.changes.iter().map(|((table, key), value)| (*table, key.as_slice(), value.as_deref()))
+    }
+}
+
+/// Why an engine did not do as it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum EngineError {
+    /// The medium failed; it may work again later.
+    #[error("{reason}")]
+    Io {
+        /// What the system said.
+        reason: String,
+    },
+    /// The medium works and what it holds makes no sense.
+    #[error("the data file is damaged: {reason}")]
+    Damaged {
+        /// What was found.
+        reason: String,
+    },
+}

@@ -1,0 +1,620 @@
+//! Deciding writes: what is stored, what is refused, and what goes to the disk together.
+//!
+//! A [`StoreWriter`] decides each write against what is held, uncommitted writes included, and collects the
+//! outcome in an open group; [`StoreWriter::commit`] takes the group to the disk as one transaction. It has no
+//! clock and no threads: the actor around it says when.
+//!
+//! When the disk fails, the group is lost to its writers and it is not known whether it got to the disk. The
+//! writer then refuses, tries the disk again after a pause, and counts everything anew before it goes on.
+
+use std::{
+    cmp::Ordering,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use comet_routing::{Key, Prefix, clock::WallMs};
+
+use crate::{
+    Code, Record, StoreConfig, StoreError, StoreReader, Totals, Version,
+    codec::{Header, LOG_BYTES_MAX, META_BYTES_MAX, RECORD_BYTES_MAX, StoredRecord, seal},
+    content_hash,
+    engine::{Batch, Engine, EngineError, HEADER_KEY, OnDisk, Table},
+    group::Group,
+    quota::{Accounts, Charge, Quota, QuotaExceeded, Usage},
+    reader::unreadable,
+    tally::tally,
+};
+
+mod deletion;
+mod sweep;
+
+pub(crate) use sweep::Swept;
+
+/// How long the disk is left alone after it failed, at first; each further failure doubles it.
+const RETRY_PAUSE_MIN: Duration = Duration::from_secs(1);
+
+/// The longest pause between two attempts to write.
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// When a record that arrives takes the place of what is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// Only if its version is higher than that of the record held and that of a remembered deletion.
+    IfNewer,
+    /// Always: the object's own handlers decided.
+    Replace,
+}
+
+/// What became of a record that arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutOutcome {
+    /// It is stored.
+    Stored {
+        /// The version that it took the place of.
+        replaced: Option<Version>,
+    },
+    /// This very version was held; its expiry was put off if the arriving one was later.
+    Unchanged,
+    /// A higher version is held, or was deleted; nothing was stored.
+    Stale {
+        /// That version.
+        held: Version,
+    },
+}
+
+/// What became of a deletion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deleted {
+    /// The record is gone.
+    Gone,
+    /// There was none.
+    NotHeld,
+}
+
+/// The single writer of a store.
+pub struct StoreWriter {
+    engine: Box<dyn Engine>,
+    reader: StoreReader,
+    config: StoreConfig,
+    header: Header,
+    accounts: Accounts,
+    tombstones: u64,
+    group: Group,
+    /// True if a commit was made that the disk may not have yet.
+    is_disk_behind: bool,
+    outage: Option<Outage>,
+    pause: Duration,
+}
+
+/// The disk failed.
+struct Outage {
+    reason: String,
+    retry_at: Instant,
+}
+
+impl StoreWriter {
+    /// A writer for what an engine holds; reads all of it once, to count it.
+    pub(crate) fn new(
+        engine: Box<dyn Engine>,
+        header: Header,
+        config: StoreConfig,
+    ) -> Result<Self, StoreError> {
+        let reader = StoreReader::new(engine.reader());
+        let mut writer = Self {
+            engine,
+            reader,
+            config,
+            header,
+            accounts: Accounts::default(),
+            tombstones: 0,
+            group: Group::default(),
+            is_disk_behind: false,
+            outage: None,
+            pause: RETRY_PAUSE_MIN,
+        };
+        writer.recount()?;
+        Ok(writer)
+    }
+
+    /// A handle that reads this store.
+    pub fn reader(&self) -> StoreReader {
+        self.reader.clone()
+    }
+
+    /// The configuration that the store was opened with.
+    pub fn config(&self) -> &StoreConfig {
+        &self.config
+    }
+
+    /// Whether writes can be decided: yes unless the disk failed, and after a pause it is tried again.
+    pub(crate) fn ready(&mut self, now: Instant) -> Result<(), StoreError> {
+        let Some(outage) = &self.outage else { return Ok(()) };
+        if now < outage.retry_at {
+            return Err(StoreError::Unwritable { reason: outage.reason.clone() });
+        }
+        let mut header = Batch::default();
+        header.put(Table::Header, HEADER_KEY, seal(Table::Header, HEADER_KEY, &self.header));
+        self.engine.commit(&header, OnDisk::Now).map_err(|error| self.fail(&error, now))?;
+        self.recount()?;
+        self.outage = None;
+        log::info!("the store can write again");
+        Ok(())
+    }
+
+    /// True if something was decided that is not committed.
+    pub(crate) fn has_open_group(&self) -> bool {
+        !self.group.is_empty()
+    }
+
+    /// Takes the open group to the disk and gives the keys of the records that it swept out.
+    pub(crate) fn commit(&mut self, by: OnDisk, now: Instant) -> Result<Vec<Key>, StoreError> {
+        let group = std::mem::take(&mut self.group);
+        let is_behind = self.is_disk_behind && by == OnDisk::Now;
+        if group.is_empty() && !is_behind {
+            return Ok(Vec::new());
+        }
+        self.engine.commit(&group.batch(), by).map_err(|error| self.fail(&error, now))?;
+        self.is_disk_behind = by == OnDisk::Later;
+        self.pause = RETRY_PAUSE_MIN;
+        self.publish();
+        Ok(group.into_expired())
+    }
+
+    /// Decides a record that arrived.
+    pub(crate) fn put(
+        &mut self,
+        record: &Record,
+        source: Option<Prefix>,
+        rule: Rule,
+        timer_ms: Option<WallMs>,
+        now: WallMs,
+    ) -> Result<PutOutcome, StoreError> {
+        check_content(record)?;
+        let key = record.key;
+        let held = self.held_or_scrubbed(&key)?;
+        let living = held.as_ref().filter(|held| held.expires_ms > now);
+        if rule == Rule::IfNewer {
+            match living.map(|held| (held, held.version().cmp(&record.version))) {
+                Some((held, Ordering::Greater)) => return Ok(PutOutcome::Stale { held: held.version() }),
+                Some((held, Ordering::Equal)) => {
+                    let later = StoredRecord { expires_ms: record.expires_ms, ..held.clone() };
+                    if later.expires_ms > held.expires_ms {
+                        self.group.set_record(key, Some(held), Some(later));
+                    }
+                    return Ok(PutOutcome::Unchanged);
+                }
+                _ => {}
+            }
+            if let Some(deleted) =
+                self.deleted_version(&key, now)?.filter(|deleted| *deleted >= record.version)
+            {
+                return Ok(PutOutcome::Stale { held: deleted });
+            }
+        }
+        let replaced = living.map(StoredRecord::version);
+        self.replace(record, held.as_ref(), timer_ms, source)?;
+        if replaced.is_none() {
+            // What an expired object left behind is not the new one's.
+            self.remove_log(&key)?;
+        }
+        Ok(PutOutcome::Stored { replaced })
+    }
+
+    /// Decides a state that an object's handlers made.
+    pub(crate) fn save_state(
+        &mut self,
+        key: &Key,
+        version: Version,
+        state: Bytes,
+        timer_ms: Option<WallMs>,
+        expires_ms: Option<WallMs>,
+    ) -> Result<(), StoreError> {
+        let Some(held) = self.held(key)?.filter(|held| held.version() == version) else { return Ok(()) };
+        let now = StoredRecord {
+            state,
+            timer_ms,
+            expires_ms: expires_ms.unwrap_or(held.expires_ms),
+            ..held.clone()
+        };
+        if now == held {
+            return Ok(());
+        }
+        check_size(Quota::OneRecord, now.data.len() + now.state.len(), RECORD_BYTES_MAX)?;
+        let (old, new) = (held.charge(), now.charge());
+        self.accounts.check(Some(&old), &new, 0, &self.config)?;
+        self.accounts.add(&new, 0);
+        self.accounts.remove(&old);
+        self.group.set_record(*key, Some(&held), Some(now));
+        Ok(())
+    }
+
+    /// Decides an object's log.
+    pub(crate) fn save_log(&mut self, key: &Key, log: Bytes) -> Result<(), StoreError> {
+        check_size(Quota::OneLog, log.len(), LOG_BYTES_MAX)?;
+        if self.held(key)?.is_none() {
+            return Ok(());
+        }
+        let (old, new) = (self.log_bytes(key)?.unwrap_or(0), log.len() as u64);
+        self.accounts.check_log(old, new, &self.config)?;
+        self.accounts.replace_log(old, new);
+        self.group.set_log(*key, Some(log));
+        Ok(())
+    }
+
+    /// Decides a deletion.
+    pub(crate) fn delete(
+        &mut self,
+        key: &Key,
+        tombstone: Option<Version>,
+        now: WallMs,
+    ) -> Result<Deleted, StoreError> {
+        let is_held = match self.held(key) {
+            Ok(held) => held.is_some_and(|held| held.expires_ms > now),
+            Err(StoreError::Corrupt { .. }) => true,
+            Err(error) => return Err(error),
+        };
+        self.remove(key)?;
+        if let Some(version) = tombstone {
+            self.remember_deletion(key, version, now)?;
+        }
+        Ok(if is_held { Deleted::Gone } else { Deleted::NotHeld })
+    }
+
+    /// Decides an entry that the node keeps about itself.
+    pub(crate) fn save_meta(&mut self, name: String, value: Bytes) -> Result<(), StoreError> {
+        check_size(Quota::OneMeta, name.len() + value.len(), META_BYTES_MAX)?;
+        self.group.set_meta(name, value);
+        Ok(())
+    }
+
+    /// Stores a record in the place of `held`, if the quotas allow it.
+    fn replace(
+        &mut self,
+        record: &Record,
+        held: Option<&StoredRecord>,
+        timer_ms: Option<WallMs>,
+        source: Option<Prefix>,
+    ) -> Result<(), StoreError> {
+        let code_bytes = record.code.as_ref().map_or(0, |code| code.source.len() as u64);
+        let charged_bytes = match (&record.code, held.and_then(|held| held.code)) {
+            (Some(code), Some(held)) if held.hash == code.hash => held.charged_bytes,
+            (Some(code), _) if self.accounts.users_of(&code.hash) > 0 => 0,
+            _ => code_bytes,
+        };
+        let now = StoredRecord::new(record, charged_bytes, timer_ms, source);
+        let (old, new) = (held.map(StoredRecord::charge), now.charge());
+        self.accounts.check(old.as_ref(), &new, code_bytes, &self.config)?;
+        let tombstone = self.tombstone(&record.key)?;
+
+        if let Some(code) = &record.code
+            && self.accounts.users_of(&code.hash) == 0
+        {
+            self.group.keep_code(code.hash, Arc::clone(&code.source));
+        }
+        // First in, then out: code that both versions share is not dropped in between.
+        self.accounts.add(&new, code_bytes);
+        if let Some(old) = &old {
+            self.release(old);
+        }
+        self.group.set_record(record.key, held, Some(now));
+        if tombstone.is_some() {
+            self.set_tombstone(&record.key, tombstone, None);
+        }
+        Ok(())
+    }
+
+    /// Removes the record and its log, if they are there.
+    fn remove(&mut self, key: &Key) -> Result<(), StoreError> {
+        let Some(held) = self.held_or_scrubbed(key)? else { return Ok(()) };
+        self.remove_log(key)?;
+        self.release(&held.charge());
+        self.group.set_record(*key, Some(&held), None);
+        Ok(())
+    }
+
+    fn remove_log(&mut self, key: &Key) -> Result<(), StoreError> {
+        if let Some(bytes) = self.log_bytes(key)? {
+            self.accounts.replace_log(bytes, 0);
+            self.group.set_log(*key, None);
+        }
+        Ok(())
+    }
+
+    /// Takes back what a record cost, and drops its code with the last record that used it.
+    fn release(&mut self, charge: &Charge) {
+        self.accounts.remove(charge);
+        if let Some(hash) = charge.code.filter(|hash| self.accounts.users_of(hash) == 0) {
+            self.group.drop_code(hash);
+        }
+    }
+
+    /// The record at a key as the open group leaves it.
+    fn held(&self, key: &Key) -> Result<Option<StoredRecord>, StoreError> {
+        match self.group.record(key) {
+            Some(record) => Ok(record.cloned()),
+            None => self.reader.stored(key),
+        }
+    }
+
+    /// Bytes of an object's log as the open group leaves it; a damaged one counts for nothing.
+    fn log_bytes(&self, key: &Key) -> Result<Option<u64>, StoreError> {
+        if let Some(log) = self.group.log(key) {
+            return Ok(log.map(|log| log.len() as u64));
+        }
+        match self.reader.log(key) {
+            Ok(log) => Ok(log.map(|log| log.len() as u64)),
+            Err(StoreError::Corrupt { .. }) => Ok(Some(0)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Notes that the disk failed; what was decided and not committed is forgotten.
+    fn fail(&mut self, error: &EngineError, now: Instant) -> StoreError {
+        let reason = error.to_string();
+        log::warn!("the store cannot write, the next attempt is in {:?}: {reason}", self.pause);
+        self.group = Group::default();
+        self.outage = Some(Outage { reason: reason.clone(), retry_at: now + self.pause });
+        self.pause = (self.pause * 2).min(RETRY_PAUSE_MAX);
+        StoreError::Unwritable { reason }
+    }
+
+    /// Counts everything that the engine holds.
+    fn recount(&mut self) -> Result<(), StoreError> {
+        let tally = tally(self.reader.engine()).map_err(|error| unreadable(&error))?;
+        if tally.damaged > 0 {
+            log::warn!("{} damaged records are in the store and will not be served", tally.damaged);
+        }
+        tally.unused_codes.into_iter().for_each(|hash| self.group.drop_code(hash));
+        (self.accounts, self.tombstones) = (tally.accounts, tally.tombstones);
+        self.publish();
+        Ok(())
+    }
+
+    fn publish(&self) {
+        let Usage { bytes, records } = self.accounts.node();
+        self.reader.publish(Totals { records, bytes, active: self.accounts.active() });
+    }
+}
+
+/// Refuses a record that would be found damaged when it is read back, or that no store takes.
+fn check_content(record: &Record) -> Result<(), StoreError> {
+    let code_hash = record.code.as_ref().map(|code| &code.hash);
+    let is_code_right = record.code.as_ref().is_none_or(|code| Code::hash_of(&code.source) == code.hash);
+    if !is_code_right || content_hash(code_hash, &record.data) != record.version.hash {
+        return Err(StoreError::Mismatch);
+    }
+    let code_bytes = record.code.as_ref().map_or(0, |code| code.source.len());
+    check_size(Quota::OneRecord, record.data.len() + record.state.len() + code_bytes, RECORD_BYTES_MAX)
+}
+
+fn check_size(what: Quota, bytes: usize, limit: u64) -> Result<(), StoreError> {
+    let used = bytes as u64;
+    if used <= limit { Ok(()) } else { Err(QuotaExceeded { what, used, limit }.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        Hash, RECORD_OVERHEAD_BYTES, in_memory,
+        sample::{NOW, active, owned, plain},
+    };
+
+    pub(super) fn store() -> (StoreWriter, StoreReader) {
+        in_memory(StoreConfig::default())
+    }
+
+    pub(super) fn put(
+        writer: &mut StoreWriter,
+        record: &Record,
+        rule: Rule,
+    ) -> Result<PutOutcome, StoreError> {
+        writer.put(record, None, rule, None, NOW)
+    }
+
+    pub(super) fn commit(writer: &mut StoreWriter) {
+        writer.commit(OnDisk::Now, comet_routing::clock::Clock::System.now()).unwrap();
+    }
+
+    pub(super) const STORED: Result<PutOutcome, StoreError> = Ok(PutOutcome::Stored { replaced: None });
+
+    #[test]
+    fn a_record_is_read_back_once_it_is_committed() {
+        let (mut writer, reader) = store();
+        let record = active("name", 1, b"data", "aso.n = 0");
+        assert_eq!(put(&mut writer, &record, Rule::IfNewer), STORED);
+        assert_eq!(reader.record(&record.key, NOW), Ok(None));
+        commit(&mut writer);
+        assert_eq!(reader.record(&record.key, record.expires_ms - 1), Ok(Some(record.clone())));
+        assert_eq!(reader.record(&record.key, record.expires_ms), Ok(None));
+        let bytes = RECORD_OVERHEAD_BYTES + 4 + 9;
+        assert_eq!(reader.totals(), Totals { records: 1, bytes, active: 1 });
+    }
+
+    #[test]
+    fn an_older_version_is_stale_against_the_open_group_too() {
+        let (mut writer, reader) = store();
+        let (newer, older) = (plain("name", 2, b"new"), plain("name", 1, b"old"));
+        assert_eq!(put(&mut writer, &newer, Rule::IfNewer), STORED);
+        assert_eq!(put(&mut writer, &older, Rule::IfNewer), Ok(PutOutcome::Stale { held: newer.version }));
+        commit(&mut writer);
+        assert_eq!(put(&mut writer, &older, Rule::IfNewer), Ok(PutOutcome::Stale { held: newer.version }));
+        assert_eq!(
+            put(&mut writer, &older, Rule::Replace),
+            Ok(PutOutcome::Stored { replaced: Some(newer.version) })
+        );
+        commit(&mut writer);
+        assert_eq!(reader.record(&older.key, NOW), Ok(Some(older)));
+    }
+
+    #[test]
+    fn the_same_version_again_only_puts_off_its_expiry() {
+        let (mut writer, reader) = store();
+        let record = plain("name", 1, b"data");
+        let at = |expires_ms| Record { expires_ms, state: b"theirs".as_slice().into(), ..record.clone() };
+        put(&mut writer, &record, Rule::IfNewer).unwrap();
+        for (arriving, expected) in [(record.expires_ms - 5, 0), (record.expires_ms + 5, 5)] {
+            assert_eq!(put(&mut writer, &at(arriving), Rule::IfNewer), Ok(PutOutcome::Unchanged));
+            commit(&mut writer);
+            let held = reader.record(&record.key, NOW).unwrap().unwrap();
+            assert_eq!(held, Record { expires_ms: record.expires_ms + expected, ..record.clone() });
+        }
+    }
+
+    #[test]
+    fn state_is_saved_for_the_version_that_is_held_and_no_other() {
+        let (mut writer, reader) = store();
+        let record = active("name", 1, b"data", "aso.n = 0");
+        let other = Version { sequence: 2, ..record.version };
+        put(&mut writer, &record, Rule::IfNewer).unwrap();
+        writer
+            .save_state(&record.key, record.version, b"yes".as_slice().into(), Some(7), Some(NOW + 8))
+            .unwrap();
+        writer.save_state(&record.key, other, b"no".as_slice().into(), Some(9), None).unwrap();
+        writer.save_state(&Key::of("none"), other, b"no".as_slice().into(), Some(9), None).unwrap();
+        commit(&mut writer);
+        let expected = Record { state: b"yes".as_slice().into(), expires_ms: NOW + 8, ..record.clone() };
+        assert_eq!(reader.record(&record.key, NOW), Ok(Some(expected)));
+        assert_eq!(reader.due_timers(WallMs::MAX, 9), Ok(vec![(7, record.key)]));
+        assert_eq!(reader.record(&Key::of("none"), NOW), Ok(None));
+    }
+
+    #[test]
+    fn code_is_stored_once_and_goes_with_the_last_record() {
+        let (mut writer, reader) = store();
+        let records = ["a", "b"].map(|name| active(name, 1, b"", "aso.n = 0"));
+        let hash = records[0].code.as_ref().unwrap().hash;
+        let is_stored = || reader.engine().value(Table::Code, &hash).unwrap().is_some();
+        for record in &records {
+            put(&mut writer, record, Rule::IfNewer).unwrap();
+            commit(&mut writer);
+        }
+        assert_eq!(reader.totals().bytes, 2 * RECORD_OVERHEAD_BYTES + 9);
+        writer.delete(&records[0].key, None, NOW).unwrap();
+        commit(&mut writer);
+        assert!(is_stored());
+        put(&mut writer, &plain("b", 2, b""), Rule::IfNewer).unwrap();
+        commit(&mut writer);
+        assert!(!is_stored());
+        assert_eq!(reader.totals(), Totals { records: 1, bytes: RECORD_OVERHEAD_BYTES, active: 0 });
+    }
+
+    #[test]
+    fn a_log_goes_with_its_record() {
+        let (mut writer, reader) = store();
+        let record = plain("name", 1, b"");
+        writer.save_log(&record.key, b"nobody's".as_slice().into()).unwrap();
+        put(&mut writer, &record, Rule::IfNewer).unwrap();
+        writer.save_log(&record.key, b"line".as_slice().into()).unwrap();
+        commit(&mut writer);
+        assert_eq!(reader.log(&record.key), Ok(Some(b"line".as_slice().into())));
+        assert_eq!(reader.totals().bytes, RECORD_OVERHEAD_BYTES + 4);
+        writer.delete(&record.key, None, NOW).unwrap();
+        commit(&mut writer);
+        assert_eq!((reader.log(&record.key), reader.totals().bytes), (Ok(None), 0));
+    }
+
+    #[test]
+    fn an_expired_record_stands_in_nobodys_way_and_leaves_nothing_behind() {
+        let (mut writer, reader) = store();
+        let (old, new) = (plain("name", 2, b"old"), plain("name", 1, b"new"));
+        put(&mut writer, &old, Rule::IfNewer).unwrap();
+        writer.save_log(&old.key, b"line".as_slice().into()).unwrap();
+        commit(&mut writer);
+        let later = Record { expires_ms: old.expires_ms + 9, ..new };
+        assert_eq!(writer.put(&later, None, Rule::IfNewer, None, old.expires_ms), STORED);
+        commit(&mut writer);
+        assert_eq!(reader.record(&later.key, old.expires_ms), Ok(Some(later.clone())));
+        assert_eq!(reader.log(&later.key), Ok(None));
+    }
+
+    #[test]
+    fn a_record_that_is_not_what_its_version_says_is_refused() {
+        let (mut writer, _) = store();
+        let record = Record { data: b"other".as_slice().into(), ..plain("name", 1, b"data") };
+        assert_eq!(put(&mut writer, &record, Rule::Replace), Err(StoreError::Mismatch));
+        let mut record = active("name", 1, b"data", "aso.n = 0");
+        record.code = record.code.map(|code| Code { source: "aso.n = 1".into(), ..code });
+        assert_eq!(put(&mut writer, &record, Rule::Replace), Err(StoreError::Mismatch));
+        assert!(!writer.has_open_group());
+    }
+
+    #[test]
+    fn a_full_store_refuses_and_keeps_what_it_has() {
+        let config = StoreConfig { bytes_max: 2 * RECORD_OVERHEAD_BYTES + 10, ..StoreConfig::default() };
+        let (mut writer, reader) = in_memory(config.clone());
+        let (a, b) = (plain("a", 1, &[0; 6]), plain("b", 1, &[0; 5]));
+        put(&mut writer, &a, Rule::IfNewer).unwrap();
+        let used = config.bytes_max + 1;
+        let full = QuotaExceeded { what: Quota::Bytes, used, limit: config.bytes_max };
+        assert_eq!(put(&mut writer, &b, Rule::IfNewer), Err(full.into()));
+        assert_eq!(put(&mut writer, &plain("b", 1, &[0; 4]), Rule::IfNewer), STORED);
+        let grown = writer.save_state(&a.key, a.version, b"x".as_slice().into(), None, None);
+        assert_eq!(grown, Err(full.into()));
+        assert_eq!(writer.save_log(&a.key, b"x".as_slice().into()), Err(full.into()));
+        commit(&mut writer);
+        assert_eq!(reader.record(&a.key, NOW), Ok(Some(a)));
+        assert_eq!(reader.totals().bytes, config.bytes_max);
+    }
+
+    #[test]
+    fn no_record_and_no_log_passes_its_own_limit() {
+        let (mut writer, _) = store();
+        let at = |bytes| plain("name", 1, &vec![0; bytes as usize]);
+        assert_eq!(put(&mut writer, &at(RECORD_BYTES_MAX), Rule::IfNewer), STORED);
+        commit(&mut writer);
+        assert!(writer.reader().record(&Key::of("name"), NOW).unwrap().is_some());
+        let (used, limit) = (RECORD_BYTES_MAX + 1, RECORD_BYTES_MAX);
+        let refused = QuotaExceeded { what: Quota::OneRecord, used, limit };
+        assert_eq!(put(&mut writer, &at(used), Rule::Replace), Err(refused.into()));
+        let log = Bytes::from(vec![0; LOG_BYTES_MAX as usize + 1]);
+        let refused = QuotaExceeded { what: Quota::OneLog, used: LOG_BYTES_MAX + 1, limit: LOG_BYTES_MAX };
+        assert_eq!(writer.save_log(&Key::of("name"), log), Err(refused.into()));
+    }
+
+    proptest! {
+        #[test]
+        fn the_running_counts_are_those_of_a_fresh_count(
+            steps in prop::collection::vec((0..6u8, 0..4u8, 0..4u64, 0..3u8, any::<bool>()), 1..60),
+        ) {
+            let (mut writer, reader) = in_memory(StoreConfig { tombstones_max: 2, ..StoreConfig::default() });
+            for (act, name, sequence, variant, is_committed) in steps {
+                let data = vec![variant; usize::from(variant) * 10];
+                let name = name.to_string();
+                let record = match variant {
+                    0 => plain(&name, sequence, &data),
+                    1 => owned(1, &name, sequence, &data),
+                    _ => active(&name, sequence, &data, if sequence > 1 { "a" } else { "bb" }),
+                };
+                let (key, version) = (record.key, record.version);
+                let now = NOW + sequence * 50_000_000;
+                match act {
+                    0 => drop(writer.put(&record, None, Rule::Replace, Some(sequence), now).unwrap()),
+                    1 => drop(writer.put(&record, None, Rule::IfNewer, None, now).unwrap()),
+                    2 => drop(writer.delete(&key, (sequence > 1).then_some(version), now).unwrap()),
+                    3 => writer.save_log(&key, data.into()).unwrap(),
+                    4 => writer.save_state(&key, version, data.into(), None, Some(now)).unwrap(),
+                    _ => drop(writer.sweep(now).unwrap()),
+                }
+                if is_committed {
+                    commit(&mut writer);
+                }
+            }
+            commit(&mut writer);
+            let fresh = tally(reader.engine()).unwrap();
+            prop_assert_eq!(&fresh.accounts, &writer.accounts);
+            prop_assert_eq!(fresh.tombstones, writer.tombstones);
+            prop_assert!(fresh.tombstones <= 2);
+            prop_assert_eq!(fresh.unused_codes, Vec::<Hash>::new());
+            for key in reader.keys(None, usize::MAX).unwrap() {
+                let stored = reader.stored(&key).unwrap().unwrap();
+                prop_assert!(reader.due(Table::Expiry, WallMs::MAX, 99).unwrap().contains(&(stored.expires_ms, key)));
+            }
+            prop_assert_eq!(reader.due(Table::Expiry, WallMs::MAX, 99).unwrap().len() as u64, reader.totals().records);
+        }
+    }
+}
