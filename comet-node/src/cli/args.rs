@@ -1,0 +1,297 @@
+//! The command line's grammar.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+use comet_runtime::Value;
+
+use super::{
+    duration::{parse_duration, parse_ttl},
+    objects,
+};
+use crate::key_text::KeyText;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  refused or failed
+  2  wrong usage
+  3  no such object
+  4  the node cannot be reached";
+
+const KEYS: &str = "\
+Keys:
+  hello                     a public name
+  owned:<public key>/hello  a name in the space of an owner (64 hexadecimal digits)
+  hex:<key>                 the key itself (64 hexadecimal digits)
+With --owner, a bare name is a name in the space of that owner.";
+
+/// A node of Comet, the active distributed key-value store, and its client.
+#[derive(Debug, Parser)]
+#[command(name = "comet-node", version, about, after_help = EXIT_CODES, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run a node
+    Run(RunArgs),
+    /// Run a whole swarm of nodes in this process, on loopback
+    Swarm(SwarmArgs),
+    /// Store an object
+    #[command(after_help = KEYS)]
+    Put(PutArgs),
+    /// Read an object; its onGet runs on the replica that answers
+    #[command(after_help = KEYS)]
+    Get(GetArgs),
+    /// Delete an object
+    #[command(after_help = KEYS)]
+    Delete(OwnedKeyArgs),
+    /// List the live nodes closest to a key
+    #[command(after_help = KEYS)]
+    Lookup(KeyArgs),
+    /// Show what each replica holds of an object, without running its handlers
+    #[command(after_help = KEYS)]
+    Inspect(OwnedKeyArgs),
+    /// Show the log of an object on each replica
+    #[command(after_help = KEYS)]
+    Logs(OwnedKeyArgs),
+    /// Show the node, or make or show an owner's key
+    Id(IdArgs),
+    /// Show the limits of the node
+    Limits(LimitsArgs),
+}
+
+/// Where the node is and how to speak with it.
+#[derive(Debug, Args)]
+pub(super) struct Target {
+    /// The node's HTTP address
+    #[arg(long, env = "COMET_NODE", value_name = "URL", default_value = "http://127.0.0.1:7480")]
+    pub(super) node: String,
+    /// The node's HTTP token
+    #[arg(long, env = "COMET_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub(super) token: Option<String>,
+    /// When to give up
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
+    pub(super) timeout: Duration,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// UDP address for other nodes [default: 0.0.0.0:7400]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) listen: Option<SocketAddr>,
+    /// TCP address for clients [default: 127.0.0.1:7480]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) http: Option<SocketAddr>,
+    /// Directory of the node's key and store [default: comet-data]
+    #[arg(long, value_name = "DIR")]
+    pub(super) data: Option<PathBuf>,
+    /// A node to join through; may be repeated
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(super) peer: Vec<String>,
+    /// Configuration file [default: comet.toml, if there is one]
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SwarmArgs {
+    /// How many nodes
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub(super) nodes: u16,
+    /// TCP address for clients of the first node [default: 127.0.0.1:7480]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) http: Option<SocketAddr>,
+    /// Directory of the nodes' keys and stores [default: a temporary one]
+    #[arg(long, value_name = "DIR")]
+    pub(super) data: Option<PathBuf>,
+    /// Configuration file [default: comet.toml, if there is one]
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Store and read a few example objects first
+    #[arg(long)]
+    pub(super) demo: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct KeyArgs {
+    /// The object's key
+    pub(super) key: KeyText,
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct OwnedKeyArgs {
+    /// The object's key
+    pub(super) key: KeyText,
+    /// File with the owner's key
+    #[arg(long, value_name = "KEYFILE")]
+    pub(super) owner: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PutArgs {
+    /// The object's key
+    pub(super) key: KeyText,
+    #[command(flatten)]
+    pub(super) source: Source,
+    /// File with the handlers; the object is then active
+    #[arg(long, value_name = "FILE.lua")]
+    pub(super) code: Option<PathBuf>,
+    /// How long to keep it, as 90s, 15m, 1h or 7d
+    #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
+    pub(super) ttl: Option<u64>,
+    /// On how many nodes; 0 leaves that to the handlers
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=20))]
+    pub(super) replicas: Option<u8>,
+    /// File with the owner's key, which signs the put
+    #[arg(long, value_name = "KEYFILE")]
+    pub(super) owner: Option<PathBuf>,
+    /// The owner's sequence number [default: milliseconds since 1970]
+    #[arg(long, value_name = "N", requires = "owner")]
+    pub(super) sequence: Option<u64>,
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+/// What a put stores: one of these, or nil if there is code and none of them.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(super) struct Source {
+    /// Text; - reads bytes from the standard input
+    #[arg(allow_negative_numbers = true)]
+    pub(super) value: Option<String>,
+    /// Any value, as JSON
+    #[arg(long, value_name = "JSON", value_parser = objects::parse_value)]
+    pub(super) json_value: Option<Value>,
+    /// The bytes of a file
+    #[arg(long, value_name = "F")]
+    pub(super) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct GetArgs {
+    /// The object's key
+    pub(super) key: KeyText,
+    /// What onGet receives as its third argument
+    #[arg(long, value_name = "JSON", value_parser = objects::parse_value)]
+    pub(super) payload: Option<Value>,
+    /// Hear every replica
+    #[arg(long, conflicts_with = "quorum")]
+    pub(super) all: bool,
+    /// Hear replicas until N of them agree
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=20))]
+    pub(super) quorum: Option<u8>,
+    /// Print the bytes of a string and nothing else
+    #[arg(long, conflicts_with_all = ["json", "all", "quorum"])]
+    pub(super) raw: bool,
+    /// File with the owner's key: reads the name in its space
+    #[arg(long, value_name = "KEYFILE")]
+    pub(super) owner: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct IdArgs {
+    /// Make a new owner's key in this file
+    #[arg(long, value_name = "FILE")]
+    pub(super) new: Option<PathBuf>,
+    /// Show the public key of this file
+    #[arg(long, value_name = "KEYFILE", conflicts_with = "new")]
+    pub(super) owner: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LimitsArgs {
+    /// Show the defaults instead, without asking a node
+    #[arg(long)]
+    pub(super) defaults: bool,
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, error::ErrorKind};
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command, ErrorKind> {
+        let words = std::iter::once("comet-node").chain(line.split_whitespace());
+        Cli::try_parse_from(words).map(|cli| cli.command).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_put_takes_exactly_one_source() {
+        let Ok(Command::Put(args)) = parse("put k v --ttl 1h --replicas 3") else { panic!("a put") };
+        assert_eq!((args.source.value.as_deref(), args.ttl, args.replicas), (Some("v"), Some(3600), Some(3)));
+        let Ok(Command::Put(args)) = parse("put k -") else { panic!("a put") };
+        assert_eq!(args.source.value.as_deref(), Some("-"));
+        let Ok(Command::Put(args)) = parse("put k -5") else { panic!("a put") };
+        assert_eq!(args.source.value.as_deref(), Some("-5"));
+        let Ok(Command::Put(args)) = parse("put k --json-value [1,null]") else { panic!("a put") };
+        assert_eq!(args.source.json_value, Some(Value::List(vec![Value::Int(1), Value::Nil])));
+        assert_eq!(parse("put k v --file f").err(), Some(ErrorKind::ArgumentConflict));
+        assert_eq!(parse("put k --json-value 1 --file f").err(), Some(ErrorKind::ArgumentConflict));
+    }
+
+    #[test]
+    fn wrong_arguments_are_refused_before_anything_is_sent() {
+        for (line, kind) in [
+            ("put k v --tll 1h", ErrorKind::UnknownArgument),
+            ("put k v --ttl 1fortnight", ErrorKind::ValueValidation),
+            ("put k v --ttl 0s", ErrorKind::ValueValidation),
+            ("put k v --replicas 21", ErrorKind::ValueValidation),
+            ("put k --json-value {", ErrorKind::ValueValidation),
+            ("put k v --sequence 1", ErrorKind::MissingRequiredArgument),
+            ("get hex:12", ErrorKind::ValueValidation),
+            ("get k --all --quorum 3", ErrorKind::ArgumentConflict),
+            ("get k --quorum 0", ErrorKind::ValueValidation),
+            ("get", ErrorKind::MissingRequiredArgument),
+            ("swarm --nodes 0", ErrorKind::ValueValidation),
+            ("run --listen here", ErrorKind::ValueValidation),
+            ("gett k", ErrorKind::InvalidSubcommand),
+            ("", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
+        ] {
+            assert_eq!(parse(line).err(), Some(kind), "{line}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_option_suggests_the_nearest_one() {
+        let error =
+            Cli::try_parse_from(["comet-node", "put", "k", "v", "--tll", "1h"]).expect_err("no such option");
+        assert!(error.to_string().contains("a similar argument exists: '--ttl'"), "{error}");
+    }
+
+    #[test]
+    fn the_help_tells_the_exit_codes() {
+        let help = Cli::command().render_help().to_string();
+        assert!(help.contains("4  the node cannot be reached"), "{help}");
+    }
+
+    #[test]
+    fn a_swarm_has_eight_nodes_and_the_first_flags_of_a_run_are_peers() {
+        assert!(matches!(parse("swarm"), Ok(Command::Swarm(SwarmArgs { nodes: 8, demo: false, .. }))));
+        let Ok(Command::Run(args)) = parse("run --peer a:1 --peer b:2 --data d") else { panic!("a run") };
+        assert_eq!(args.peer, ["a:1", "b:2"]);
+        assert_eq!(args.data, Some(PathBuf::from("d")));
+    }
+}

@@ -1,0 +1,253 @@
+//! The commands about objects.
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    path::Path,
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use comet_runtime::Value;
+use comet_store::Code;
+use serde_json::Value as Json;
+use ureq::http::Method;
+
+use super::{
+    CommandError,
+    args::{GetArgs, KeyArgs, OwnedKeyArgs, PutArgs, Source},
+    client::{Call, encoded, encoded_query, object_path},
+    owner::{Owner, UnsignedPut},
+    print::{self, Look},
+    session::{Form, Session},
+};
+use crate::{
+    http::api::{
+        DeleteReply, GetAllReply, GetReply, InspectReply, LogsReply, LookupReply, PutBody, PutReply,
+    },
+    json::{from_json, to_json},
+    key_text::KeyText,
+};
+
+/// The most bytes that are read from a file or the standard input; the node's own limit is far lower.
+const INPUT_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Inputs up to this size are sent without asking for the node's limits first.
+const UNASKED_BYTES_MAX: usize = 16 * 1024;
+
+/// How deep a JSON value may nest here; the node applies its own limit.
+const DEPTH_MAX: usize = 32;
+
+/// Reads a value from JSON on the command line.
+pub(super) fn parse_value(text: &str) -> Result<Value, String> {
+    let json: Json = serde_json::from_str(text).map_err(|error| format!("this is not JSON: {error}"))?;
+    from_json(&json, DEPTH_MAX).map_err(|error| error.to_string())
+}
+
+/// `comet-node put`
+pub(super) fn put(session: &Session, args: &PutArgs, output: &mut dyn Write) -> Result<(), CommandError> {
+    let owner = args.owner.as_deref().map(Owner::load).transpose()?;
+    let code = args.code.as_deref().map(read_text).transpose()?;
+    let value = match (read_source(&args.source)?, &code) {
+        (Some(value), _) => value,
+        (None, Some(_)) => Value::Nil,
+        (None, None) => {
+            let sentence =
+                "a put wants a VALUE, --json-value, --file or -; only with --code may it go without";
+            return Err(CommandError::Usage(sentence.to_owned()));
+        }
+    };
+    let data = value.encode();
+    check_sizes(session, data.len(), code.as_ref().map_or(0, String::len))?;
+    let body = PutBody { code, ttl_seconds: args.ttl, replicas: args.replicas, ..PutBody::default() };
+    let (key, body) = match owner {
+        None => (args.key.clone(), PutBody { value: Some(to_json(&value)), ..body }),
+        Some(owner) => {
+            let key = owner.own(args.key.clone());
+            let body = signed(session, &owner, &key, args.sequence, &data, body)?;
+            (key, body)
+        }
+    };
+    let call = Call::new(Method::PUT, object_path(&key)).json(&body)?;
+    session.show(call, output, |reply: &PutReply, look| Ok(print::put(reply, look)))
+}
+
+/// The body of a put with its owner's signature; what the owner did not choose are the node's defaults.
+fn signed(
+    session: &Session,
+    owner: &Owner,
+    key: &KeyText,
+    sequence: Option<u64>,
+    data: &Bytes,
+    body: PutBody,
+) -> Result<PutBody, CommandError> {
+    let network = session.node()?.network;
+    let defaults = session.limits()?.replication;
+    let ttl_seconds = body.ttl_seconds.unwrap_or(defaults.ttl_seconds);
+    let replicas = body.replicas.unwrap_or(defaults.replicas);
+    let code = body.code.as_deref().map(Code::new);
+    let put = UnsignedPut { network: &network, sequence, data, code: code.as_ref(), ttl_seconds, replicas };
+    let claim = owner.sign_put(key, &put)?;
+    Ok(PutBody {
+        data_base64: Some(BASE64_STANDARD.encode(data)),
+        ttl_seconds: Some(ttl_seconds),
+        replicas: Some(replicas),
+        owner: Some(claim),
+        ..body
+    })
+}
+
+/// `comet-node get`
+pub(super) fn get(session: &Session, args: GetArgs, output: &mut dyn Write) -> Result<(), CommandError> {
+    let key = in_space_of(args.owner.as_deref(), args.key)?;
+    let read = match (args.all, args.quorum) {
+        (true, _) => "all".to_owned(),
+        (false, Some(n)) => format!("quorum:{n}"),
+        (false, None) => "first".to_owned(),
+    };
+    let mut path = format!("{}?read={read}", object_path(&key));
+    if let Some(payload) = &args.payload {
+        path.push_str(&format!("&payload={}", encoded_query(&to_json(payload).to_string())));
+    }
+    let call = Call::new(Method::GET, path);
+    if args.raw {
+        let reply: GetReply = session.ask(call)?;
+        return match from_json(&reply.answer.value, DEPTH_MAX) {
+            Ok(Value::Str(bytes)) => Ok(output.write_all(&bytes)?),
+            _ => Err(CommandError::Failed("the value is not a string; leave out --raw".to_owned())),
+        };
+    }
+    if read != "first" {
+        return session.show(call, output, |reply: &GetAllReply, look| {
+            let values: Result<Vec<_>, _> =
+                reply.answers.iter().map(|answer| read_value(&answer.value)).collect();
+            Ok(print::answers(&values?, reply, look))
+        });
+    }
+    if session.look() == Look::Pipe && session.form() == Form::Text {
+        let reply: GetReply = session.ask(call)?;
+        let line = match read_value(&reply.answer.value)? {
+            Value::Str(bytes) => [&bytes[..], b"\n"].concat(),
+            value => print::value(&value).into_bytes(),
+        };
+        return Ok(output.write_all(&line)?);
+    }
+    session.show(call, output, |reply: &GetReply, look| {
+        Ok(print::answer(&read_value(&reply.answer.value)?, &reply.answer, look))
+    })
+}
+
+/// `comet-node delete`
+pub(super) fn delete(
+    session: &Session,
+    args: OwnedKeyArgs,
+    output: &mut dyn Write,
+) -> Result<(), CommandError> {
+    let (key, claim) = match args.owner.as_deref().map(Owner::load).transpose()? {
+        None => (args.key, None),
+        Some(owner) => {
+            let key = owner.own(args.key);
+            let claim = owner.sign_delete(&session.node()?.network, &key)?;
+            (key, Some(claim.to_header()))
+        }
+    };
+    let call = Call::new(Method::DELETE, object_path(&key)).owner(claim);
+    session.show(call, output, |reply: &DeleteReply, look| Ok(print::delete(reply, look)))
+}
+
+/// `comet-node lookup`
+pub(super) fn lookup(session: &Session, args: &KeyArgs, output: &mut dyn Write) -> Result<(), CommandError> {
+    let call = Call::new(Method::GET, format!("/v1/lookup/{}", encoded(&args.key)));
+    session.show(call, output, |reply: &LookupReply, look| Ok(print::lookup(reply, look)))
+}
+
+/// `comet-node inspect`
+pub(super) fn inspect(
+    session: &Session,
+    args: OwnedKeyArgs,
+    output: &mut dyn Write,
+) -> Result<(), CommandError> {
+    let key = in_space_of(args.owner.as_deref(), args.key)?;
+    let call = Call::new(Method::GET, format!("{}/inspect", object_path(&key)));
+    session.show(call, output, |reply: &InspectReply, look| Ok(print::inspect(reply, look)))
+}
+
+/// `comet-node logs`
+pub(super) fn logs(
+    session: &Session,
+    args: OwnedKeyArgs,
+    output: &mut dyn Write,
+) -> Result<(), CommandError> {
+    let (key, claim) = match args.owner.as_deref().map(Owner::load).transpose()? {
+        None => (args.key, None),
+        Some(owner) => {
+            let key = owner.own(args.key);
+            let claim = owner.sign_read_log(&session.node()?.network, &key)?;
+            (key, Some(claim.to_header()))
+        }
+    };
+    let call = Call::new(Method::GET, format!("{}/logs", object_path(&key))).owner(claim);
+    session.show(call, output, |reply: &LogsReply, look| Ok(print::logs(reply, look)))
+}
+
+fn in_space_of(owner: Option<&Path>, key: KeyText) -> Result<KeyText, CommandError> {
+    match owner {
+        Some(path) => Ok(Owner::load(path)?.own(key)),
+        None => Ok(key),
+    }
+}
+
+fn read_value(json: &Json) -> Result<Value, CommandError> {
+    from_json(json, DEPTH_MAX)
+        .map_err(|error| CommandError::Failed(format!("the reply is no value: {error}")))
+}
+
+fn read_source(source: &Source) -> Result<Option<Value>, CommandError> {
+    match source {
+        Source { value: Some(text), .. } if text == "-" => {
+            let bytes = read_bounded(io::stdin().lock(), "the standard input")?;
+            Ok(Some(Value::Str(bytes)))
+        }
+        Source { value: Some(text), .. } => Ok(Some(Value::str(text))),
+        Source { json_value: Some(value), .. } => Ok(Some(value.clone())),
+        Source { file: Some(path), .. } => Ok(Some(Value::Str(read_file(path)?))),
+        _ => Ok(None),
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, CommandError> {
+    String::from_utf8(read_file(path)?.into())
+        .map_err(|_| CommandError::Failed(format!("{} is not UTF-8 text", path.display())))
+}
+
+fn read_file(path: &Path) -> Result<Bytes, CommandError> {
+    let file = File::open(path)
+        .map_err(|error| CommandError::Failed(format!("cannot read {}: {error}", path.display())))?;
+    read_bounded(file, &path.display().to_string())
+}
+
+fn read_bounded(input: impl Read, name: &str) -> Result<Bytes, CommandError> {
+    let mut bytes = Vec::new();
+    let read = input.take(INPUT_BYTES_MAX + 1).read_to_end(&mut bytes);
+    read.map_err(|error| CommandError::Failed(format!("cannot read {name}: {error}")))?;
+    if bytes.len() as u64 > INPUT_BYTES_MAX {
+        return Err(CommandError::Failed(format!("{name} has more than {INPUT_BYTES_MAX} bytes")));
+    }
+    Ok(Bytes::from(bytes))
+}
+
+/// Refuses here what the node would refuse only after the upload.
+fn check_sizes(session: &Session, data_bytes: usize, code_bytes: usize) -> Result<(), CommandError> {
+    if data_bytes <= UNASKED_BYTES_MAX && code_bytes <= UNASKED_BYTES_MAX {
+        return Ok(());
+    }
+    let limits = session.limits()?.limits;
+    for (what, size, limit) in
+        [("the encoded value", data_bytes, limits.value_bytes), ("the code", code_bytes, limits.code_bytes)]
+    {
+        if size > limit {
+            return Err(CommandError::Failed(format!("{what} has {size} bytes and the limit is {limit}")));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! Starting nodes: the configuration that the arguments ask for, handed to the part that runs them.
+
+use std::{env, path::Path};
+
+use super::{
+    CommandError,
+    args::{RunArgs, SwarmArgs},
+};
+use crate::{
+    config::{Flags, Layers, NodeConfig},
+    node, swarm,
+    swarm::SwarmOptions,
+};
+
+/// What is logged unless `RUST_LOG` says otherwise.
+const LOG_FILTER: &str = "info";
+
+/// `comet-node run`
+pub(super) fn run(args: RunArgs) -> Result<(), CommandError> {
+    let flags = Flags::default()
+        .set("node.listen", args.listen)
+        .set("http.listen", args.http)
+        .set("node.data", args.data.map(|path| path.display().to_string()))
+        .set_list("node.peers", &args.peer);
+    let config = configuration(args.config.as_deref(), flags)?;
+    start_logging();
+    node::run(config).map_err(|error| CommandError::Failed(format!("{error:#}")))
+}
+
+/// `comet-node swarm`
+pub(super) fn swarm(args: SwarmArgs) -> Result<(), CommandError> {
+    let flags = Flags::default().set("http.listen", args.http);
+    let config = configuration(args.config.as_deref(), flags)?;
+    start_logging();
+    let options = SwarmOptions { nodes: usize::from(args.nodes), data: args.data, demo: args.demo };
+    swarm::run(options, config).map_err(|error| CommandError::Failed(format!("{error:#}")))
+}
+
+fn configuration(file: Option<&Path>, flags: Flags) -> Result<NodeConfig, CommandError> {
+    // A variable that is not UTF-8 cannot be one of ours.
+    let variables =
+        env::vars_os().filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)));
+    let layers = Layers::default().read_file(file).map(|layers| layers.environment(variables).flags(flags));
+    layers.and_then(Layers::assemble).map_err(|error| CommandError::Usage(error.to_string()))
+}
+
+fn start_logging() {
+    let environment = env_logger::Env::default().default_filter_or(LOG_FILTER);
+    env_logger::Builder::from_env(environment).init();
+}

@@ -1,0 +1,176 @@
+//! The client commands against a served interface over a backend in memory: what they print, and their exit
+//! codes.
+
+use std::{net::SocketAddr, path::Path, sync::mpsc, thread, thread::JoinHandle};
+
+use actix_web::dev::ServerHandle;
+use comet_runtime::{Limits, Refusal, Value};
+
+use super::*;
+use crate::{
+    config::{HttpConfig, ReplicationConfig},
+    http::{
+        fake::{Fake, replica},
+        serve,
+    },
+};
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+/// A served fake node; it ends with the test.
+struct Served {
+    fake: Fake,
+    addr: SocketAddr,
+    stop: Option<(ServerHandle, JoinHandle<()>)>,
+}
+
+impl Served {
+    fn start() -> Self {
+        let fake = Fake::default();
+        let backend = fake.clone();
+        let (started, starting) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            actix_rt::System::new().block_on(async {
+                let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+                let config =
+                    HttpConfig { listen, token: Some(TOKEN.to_owned()), workers: 1, ..HttpConfig::default() };
+                let (server, addr) =
+                    serve(&config, &Limits::default(), &ReplicationConfig::default(), backend)
+                        .expect("the loopback has a free port");
+                started.send((addr, server.handle())).expect("the test waits for it");
+                server.await.expect("the server runs until it is stopped");
+            });
+        });
+        let (addr, handle) = starting.recv().expect("the server starts");
+        Self { fake, addr, stop: Some((handle, thread)) }
+    }
+
+    /// Runs a command and returns its exit code, its output and its error.
+    fn run(&self, look: Look, words: &[&str]) -> (u8, String, String) {
+        let url = format!("http://{}", self.addr);
+        let target = ["--node", &url, "--token", TOKEN];
+        let words = ["comet-node"].iter().chain(words).chain(&target).copied();
+        let cli = Cli::try_parse_from(words).expect("the arguments are right");
+        let mut output = Vec::new();
+        let ended = execute(cli, look, &mut output);
+        let output = String::from_utf8(output).expect("the output is text");
+        match ended {
+            Ok(()) => (0, output, String::new()),
+            Err(error) => (error.exit_code(), output, error.to_string()),
+        }
+    }
+
+    fn output(&self, words: &[&str]) -> String {
+        let (code, output, error) = self.run(Look::Terminal, words);
+        assert_eq!((code, error.as_str()), (0, ""), "{words:?}");
+        output
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        if let Some((handle, thread)) = self.stop.take() {
+            actix_rt::System::new().block_on(handle.stop(false));
+            thread.join().expect("the server did not panic");
+        }
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a temporary path is text")
+}
+
+#[test]
+fn what_was_put_is_got_in_the_form_that_the_reader_wants() {
+    let node = Served::start();
+    let put = node.output(&["put", "greeting", "hello", "--ttl", "1h", "--replicas", "3"]);
+    assert!(put.starts_with("stored on 1 of 3 replicas, kept for 60 min\nquorum 1, version 1 ("), "{put}");
+    assert!(put.ends_with("abababab at 127.0.0.1:7401 failed: no answer within 300 ms\n"), "{put}");
+    assert_eq!(node.output(&["get", "greeting"]), "\"hello\"\nfrom abababab at 127.0.0.1:7401\n");
+    assert_eq!(node.run(Look::Pipe, &["get", "greeting"]).1, "hello\n");
+    assert_eq!(node.run(Look::Pipe, &["get", "greeting", "--raw"]).1, "hello");
+    let json: serde_json::Value = serde_json::from_str(&node.output(&["get", "greeting", "--json"])).unwrap();
+    assert_eq!(json["value"], "hello");
+    node.output(&["put", "list", "--json-value", "[1, {\"$bytes\": \"/w==\"}]"]);
+    assert_eq!(node.run(Look::Pipe, &["get", "list"]).1, "1) (integer) 1\n2) \"\\xff\"\n");
+    assert_eq!(node.output(&["get", "list", "--all"]).matches("from abababab").count(), 2);
+    node.output(&["get", "list", "--payload", "{\"a b\": \"&?\"}"]);
+    let payload = node.fake.state().last_get.clone().and_then(|get| get.payload);
+    assert_eq!(payload, Some(Value::map([(Value::str("a b"), Value::str("&?"))])));
+}
+
+#[test]
+fn files_are_stored_byte_for_byte_and_code_needs_no_value() {
+    let node = Served::start();
+    let folder = tempfile::tempdir().unwrap();
+    let (blob, code) = (folder.path().join("blob"), folder.path().join("counter.lua"));
+    std::fs::write(&blob, b"\xff\x00x").unwrap();
+    std::fs::write(&code, "aso.gets = 0").unwrap();
+    node.output(&["put", "blob", "--file", text(&blob), "--code", text(&code)]);
+    node.output(&["put", "active", "--code", text(&code)]);
+    let stored = |name: &str| node.fake.state().objects[&comet_routing::Key::of(name)].clone();
+    assert_eq!(stored("blob").data, Value::str(b"\xff\x00x").encode());
+    assert_eq!(stored("active").data, Value::Nil.encode());
+    assert_eq!(stored("active").code.map(|code| code.source.to_string()).as_deref(), Some("aso.gets = 0"));
+    std::fs::write(&blob, vec![b'x'; 70_000]).unwrap();
+    let (exit, _, error) = node.run(Look::Pipe, &["put", "blob", "--file", text(&blob)]);
+    assert_eq!((exit, error.as_str()), (1, "the encoded value has 70005 bytes and the limit is 65536"));
+    assert_eq!(stored("blob").data, Value::str(b"\xff\x00x").encode(), "the refused put changed nothing");
+}
+
+#[test]
+fn an_owner_signs_puts_deletes_and_requests_for_logs() {
+    let node = Served::start();
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("me.key");
+    let missing = node.run(Look::Pipe, &["put", "note", "x", "--owner", text(&key)]);
+    assert_eq!(missing.0, 1);
+    assert!(missing.2.contains("comet-node id --new"), "{}", missing.2);
+    let public_key = node.output(&["id", "--new", text(&key)]);
+    assert_eq!(node.output(&["id", "--owner", text(&key)]), public_key);
+    assert_eq!(node.run(Look::Pipe, &["id", "--new", text(&key)]).0, 1, "a key is never overwritten");
+    node.output(&["put", "note", "mine", "--owner", text(&key), "--sequence", "7"]);
+    let owned = format!("owned:{}/note", public_key.trim());
+    assert_eq!(node.run(Look::Pipe, &["get", &owned]).1, "mine\n");
+    assert_eq!(node.run(Look::Pipe, &["get", "note", "--owner", text(&key)]).1, "mine\n");
+    let refused = node.run(Look::Pipe, &["put", &owned, "theirs"]);
+    assert_eq!((refused.0, refused.2.as_str()), (1, "this key belongs to an owner"));
+    assert!(node.output(&["logs", "note", "--owner", text(&key)]).contains("1 s ago  failed: onGet: boom"));
+    assert_eq!(node.output(&["delete", "note", "--owner", text(&key)]), "deleted from 1 replica\n");
+    assert_eq!(node.run(Look::Pipe, &["get", &owned]).0, 3);
+}
+
+#[test]
+fn refusals_are_one_sentence_and_the_right_exit_code() {
+    let node = Served::start();
+    let (exit, output, error) = node.run(Look::Pipe, &["get", "nothing"]);
+    assert_eq!((exit, output.as_str(), error.as_str()), (3, "", "no such object"));
+    let (exit, _, error) = node.run(Look::Pipe, &["put", "k"]);
+    assert_eq!(exit, 2, "{error}");
+    node.fake.state().refusal = Some(Refusal::BadCode("counter.lua:3: expected 'end'\x1b[31m".into()));
+    let (exit, _, error) = node.run(Look::Pipe, &["put", "k", "v"]);
+    assert_eq!(
+        (exit, error.as_str()),
+        (1, "the code is not usable: counter.lua:3: expected 'end'\\u{1b}[31m")
+    );
+}
+
+#[test]
+fn the_node_answers_for_itself() {
+    let node = Served::start();
+    let id = replica().id;
+    assert_eq!(
+        node.output(&["id"]),
+        format!(
+            "id       {id}\naddress  127.0.0.1:7401\nnetwork  test\n\
+             holds    2 records, 2.0 KiB, 1 object running\nknows    3 peers\ncomet 0.1.0, up for 90 s\n"
+        )
+    );
+    assert_eq!(node.output(&["lookup", "k"]), format!("1) {id} 127.0.0.1:7401\n2 hops, 5 queries sent\n"));
+    let limits = node.output(&["limits"]);
+    assert!(
+        limits.starts_with("[limits]\n") && limits.contains("\nwrite_quorum     (not set)\n"),
+        "{limits}"
+    );
+    assert_eq!(limits, node.output(&["limits", "--defaults"]));
+}

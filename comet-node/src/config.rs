@@ -1,0 +1,345 @@
+//! What an operator can set, section by section.
+//!
+//! A [`NodeConfig`] is put together from four layers, the later ones winning: the defaults, a `comet.toml`,
+//! `COMET_*` environment variables and the command line ([`Layers`]). docs/configuration.md lists every key.
+
+mod layers;
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use comet_runtime::Limits;
+use comet_store::StoreConfig;
+use serde::{Deserialize, Serialize};
+
+use crate::transport::TransportConfig;
+
+pub use layers::{ConfigError, Flags, Layers};
+
+/// The port on which nodes speak to each other.
+pub const PEER_PORT: u16 = 7400;
+
+/// The port on which a node answers HTTP.
+pub const HTTP_PORT: u16 = 7480;
+
+/// The shortest HTTP token that is accepted: 128 bits in hexadecimal digits.
+pub const TOKEN_CHARS_MIN: usize = 32;
+
+/// The longest name of a network.
+pub const NETWORK_BYTES_MAX: usize = 64;
+
+/// Everything that can be set about a node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NodeConfig {
+    /// Where the node lives and whom it knows.
+    pub node: NodeSection,
+    /// The interface for clients.
+    pub http: HttpConfig,
+    /// What an object may be and use.
+    pub limits: Limits,
+    /// The replica store.
+    pub store: StoreConfig,
+    /// The transport between nodes.
+    pub transport: TransportConfig,
+    /// The routing table.
+    pub routing: RoutingConfig,
+    /// Copies and lifetimes.
+    pub replication: ReplicationConfig,
+    /// Where and with what rights handlers run.
+    pub runtime: RuntimeConfig,
+}
+
+/// `[routing]`: the routing table.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RoutingConfig {
+    /// Whether the limits per network hold for loopback and private addresses, too.
+    pub private_ranges: PrivateNetworks,
+}
+
+/// How the routing table counts loopback and private addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PrivateNetworks {
+    /// They share no limit: any number of nodes may run on one machine or in one office.
+    #[default]
+    Exempt,
+    /// They count like any other network.
+    Counted,
+}
+
+/// `[node]`: where a node lives and whom it knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NodeSection {
+    /// UDP address on which other nodes reach this one.
+    pub listen: SocketAddr,
+    /// Directory of the node's identity and store.
+    pub data: PathBuf,
+    /// Nodes to join through, as `HOST:PORT`; none starts a swarm of its own.
+    pub peers: Vec<String>,
+    /// Name of the network; nodes of different networks do not talk to each other.
+    pub network: String,
+}
+
+/// `[http]`: the interface for clients.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpConfig {
+    /// TCP address of the interface.
+    pub listen: SocketAddr,
+    /// Bearer token that every request but `/healthz` must carry; needed off loopback.
+    pub token: Option<String>,
+    /// Names, besides loopback and `listen`, under which clients may address the node.
+    pub allowed_hosts: Vec<String>,
+    /// Open connections, over all threads.
+    pub connections_max: usize,
+    /// Threads that serve connections.
+    pub workers: usize,
+    /// Time that a client has to send a request's head, and an idle connection stays open, in seconds.
+    pub idle_seconds: u64,
+    /// Time that a client has to send a request's body, in seconds.
+    pub body_seconds: u64,
+}
+
+/// `[replication]`: copies and lifetimes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReplicationConfig {
+    /// Replicas of an object that asks for no number, 1 to [`REPLICAS_MAX`].
+    pub replicas: u8,
+    /// Acknowledgements that a put waits for; a majority of the replicas if not set.
+    pub write_quorum: Option<u8>,
+    /// Lifetime of an object that asks for none, in seconds.
+    pub ttl_seconds: u64,
+    /// Shortest lifetime that an object may ask for, in seconds.
+    pub ttl_seconds_min: u64,
+    /// Longest lifetime that an object may ask for, in seconds.
+    pub ttl_seconds_max: u64,
+    /// Time after which an operation gives up, unless the client chose another, in milliseconds.
+    pub deadline_ms: u64,
+    /// Mean time between two rounds of upkeep, in seconds.
+    pub upkeep_seconds: u64,
+}
+
+/// The most replicas that an object may ask for.
+pub const REPLICAS_MAX: u8 = 20;
+
+/// `[runtime]`: where and with what rights handlers run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RuntimeConfig {
+    /// Whom handlers may address.
+    pub contact: ContactPolicy,
+    /// Threads that run handlers; 0 for one less than the machine has cores, at least one.
+    pub workers: usize,
+    /// Public keys, 64 hexadecimal digits each, whose signed code may address any key.
+    pub publishers: Vec<String>,
+}
+
+/// Whom handlers may address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ContactPolicy {
+    /// The replicas of their own key, and whoever contacted them, once per contact.
+    #[default]
+    Strict,
+    /// Anyone; for private swarms.
+    Open,
+}
+
+impl Default for NodeSection {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), PEER_PORT),
+            data: PathBuf::from("comet-data"),
+            peers: Vec::new(),
+            network: "comet".to_owned(),
+        }
+    }
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), HTTP_PORT),
+            token: None,
+            allowed_hosts: Vec::new(),
+            connections_max: 1024,
+            workers: 2,
+            idle_seconds: 10,
+            body_seconds: 10,
+        }
+    }
+}
+
+impl Default for ReplicationConfig {
+    fn default() -> Self {
+        Self {
+            replicas: 8,
+            write_quorum: None,
+            ttl_seconds: 24 * 3600,
+            ttl_seconds_min: 60,
+            ttl_seconds_max: 30 * 24 * 3600,
+            deadline_ms: 5_000,
+            upkeep_seconds: 3600,
+        }
+    }
+}
+
+impl ReplicationConfig {
+    /// Acknowledgements that a put to this many replicas waits for.
+    pub fn write_quorum_of(&self, replicas: u8) -> u8 {
+        self.write_quorum.unwrap_or(replicas / 2 + 1).clamp(1, replicas.max(1))
+    }
+}
+
+impl fmt::Debug for HttpConfig {
+    /// Everything but the token, so that no log can disclose it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpConfig")
+            .field("listen", &self.listen)
+            .field("token", &self.token.as_ref().map(|_| "…"))
+            .field("allowed_hosts", &self.allowed_hosts)
+            .field("connections_max", &self.connections_max)
+            .finish_non_exhaustive()
+    }
+}
+
+impl NodeConfig {
+    /// Checks what no single type can: ranges, and settings that depend on each other.
+    ///
+    /// An error names the key and says what it wants.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let Self { node, http, replication, runtime, limits, .. } = self;
+        check(
+            "node.network",
+            (1..=NETWORK_BYTES_MAX).contains(&node.network.len()),
+            "1 to 64 bytes of text",
+        )?;
+        check("node.peers", node.peers.iter().all(|peer| is_host_and_port(peer)), "entries like HOST:PORT")?;
+        let long_enough = http.token.as_ref().is_none_or(|token| token.len() >= TOKEN_CHARS_MIN);
+        check("http.token", long_enough, "at least 32 characters; `openssl rand -hex 32` makes a good one")?;
+        let open = !http.listen.ip().to_canonical().is_loopback() && http.token.is_none();
+        check("http.token", !open, "a value when http.listen is not a loopback address")?;
+        check("http.connections_max", http.connections_max >= 1, "at least 1")?;
+        check("http.workers", (1..=256).contains(&http.workers), "1 to 256")?;
+        check("http.idle_seconds", (1..=3600).contains(&http.idle_seconds), "1 to 3600")?;
+        check("http.body_seconds", (1..=3600).contains(&http.body_seconds), "1 to 3600")?;
+        check("replication.replicas", (1..=REPLICAS_MAX).contains(&replication.replicas), "1 to 20")?;
+        let quorum = replication.write_quorum.unwrap_or(1);
+        check("replication.write_quorum", (1..=REPLICAS_MAX).contains(&quorum), "1 to 20")?;
+        let ttls = replication.ttl_seconds_min..=replication.ttl_seconds_max;
+        check(
+            "replication.ttl_seconds",
+            ttls.contains(&replication.ttl_seconds),
+            "a time from ttl_seconds_min to ttl_seconds_max",
+        )?;
+        check("replication.deadline_ms", (1..=60_000).contains(&replication.deadline_ms), "1 to 60000")?;
+        check("replication.upkeep_seconds", replication.upkeep_seconds >= 1, "at least 1")?;
+        check("runtime.workers", runtime.workers <= 1024, "at most 1024")?;
+        let publishers = runtime.publishers.iter().all(|key| crate::key_text::parse_hex::<32>(key).is_some());
+        check("runtime.publishers", publishers, "public keys of 64 hexadecimal digits")?;
+        check("limits.depth", limits.depth <= 32, "at most 32")?;
+        check("limits.name_bytes", (1..=4096).contains(&limits.name_bytes), "1 to 4096")
+    }
+}
+
+fn check(key: &'static str, holds: bool, wants: &'static str) -> Result<(), ConfigError> {
+    if holds { Ok(()) } else { Err(ConfigError::Unfit { key, wants }) }
+}
+
+/// True for `host:port` and `[v6 address]:port`; names are resolved later.
+fn is_host_and_port(peer: &str) -> bool {
+    peer.rsplit_once(':').is_some_and(|(host, port)| {
+        let bracketed = host.starts_with('[') && host.ends_with(']');
+        !host.is_empty()
+            && (bracketed || !host.contains(':'))
+            && port.parse().is_ok_and(|port: u16| port != 0)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REFERENCE: &str = include_str!("../../docs/configuration.md");
+
+    fn unfit(change: impl FnOnce(&mut NodeConfig)) -> Option<&'static str> {
+        let mut config = NodeConfig::default();
+        change(&mut config);
+        match config.check() {
+            Err(ConfigError::Unfit { key, .. }) => Some(key),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_fit() {
+        assert_eq!(NodeConfig::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn every_default_key_is_in_the_reference_with_its_default() {
+        for (key, default) in layers::known_keys() {
+            let (section, name) = key.split_once('.').expect("every key is in a section");
+            let row = format!("| `{name}` | `{default}` |");
+            let heading = format!("\n## [{section}]\n");
+            let text =
+                REFERENCE.split(&heading).nth(1).unwrap_or_else(|| panic!("no heading for [{section}]"));
+            let text = text.split("\n## ").next().unwrap_or(text);
+            assert!(text.contains(&row), "docs/configuration.md, [{section}] lacks the row {row}");
+        }
+    }
+
+    #[test]
+    fn off_loopback_a_token_is_needed() {
+        let everywhere: SocketAddr = "0.0.0.0:7480".parse().unwrap();
+        assert_eq!(unfit(|config| config.http.listen = everywhere), Some("http.token"));
+        assert_eq!(
+            unfit(|config| {
+                config.http.listen = everywhere;
+                config.http.token = Some("x".repeat(32));
+            }),
+            None
+        );
+        assert_eq!(unfit(|config| config.http.listen = "[::ffff:127.0.0.1]:1".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn short_tokens_are_refused_and_no_token_is_ever_printed() {
+        assert_eq!(unfit(|config| config.http.token = Some("x".repeat(31))), Some("http.token"));
+        let config = HttpConfig { token: Some("sesame".repeat(6)), ..HttpConfig::default() };
+        assert!(!format!("{config:?}").contains("sesame"));
+    }
+
+    #[test]
+    fn peers_are_hosts_with_ports() {
+        let peers = |text: &str| unfit(|config| config.node.peers = vec![text.to_owned()]);
+        for good in ["10.0.0.1:7400", "comet.example:7400", "[::1]:7400"] {
+            assert_eq!(peers(good), None, "{good}");
+        }
+        for bad in ["", "10.0.0.1", "10.0.0.1:0", "::1:7400", ":7400", "host:70000"] {
+            assert_eq!(peers(bad), Some("node.peers"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_default_lifetime_lies_in_the_allowed_range() {
+        let key = Some("replication.ttl_seconds");
+        assert_eq!(unfit(|config| config.replication.ttl_seconds = 59), key);
+        assert_eq!(unfit(|config| config.replication.ttl_seconds_max = 86_399), key);
+    }
+
+    #[test]
+    fn the_write_quorum_is_a_majority_unless_it_is_set() {
+        let config = ReplicationConfig::default();
+        assert_eq!([8, 1, 3, 0].map(|replicas| config.write_quorum_of(replicas)), [5, 1, 2, 1]);
+        let config = ReplicationConfig { write_quorum: Some(3), ..config };
+        assert_eq!([8, 1].map(|replicas| config.write_quorum_of(replicas)), [3, 1]);
+    }
+}
