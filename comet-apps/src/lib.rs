@@ -1,1 +1,67 @@
-//! Placeholder.
+//! Reference applications: active objects to reuse, each a short Lua file with a typed client beside it.
+//!
+//! A client is written against [`Dht`](comet_runtime::dht::Dht), so it runs over a node in process as well as
+//! over the fake swarm of [`comet_runtime::testing`].
+
+mod counter;
+mod flexible_timeout;
+mod one_time;
+
+use std::time::Duration;
+
+use comet_routing::Key;
+use comet_runtime::{
+    Refusal, Value,
+    dht::{Dht, Get, Put, PutReport, Read},
+};
+use comet_store::Code;
+
+pub use counter::{Count, Counter};
+pub use flexible_timeout::FlexibleTimeout;
+pub use one_time::OneTime;
+
+/// A reference application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct App {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What it does, in a sentence.
+    pub summary: &'static str,
+    /// Its handlers.
+    pub source: &'static str,
+}
+
+/// Every application that ships with Comet, by name.
+pub const APPS: [App; 3] = [counter::APP, flexible_timeout::APP, one_time::APP];
+
+/// The application with this name.
+pub fn find(name: &str) -> Option<&'static App> {
+    APPS.iter().find(|app| app.name == name)
+}
+
+/// What a typed client got instead of what it wanted.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum AppError {
+    /// The swarm did not do it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The object's answer is not one that this application gives; it may be another kind of object.
+    #[error("the object answered {0:?}, which this application never does")]
+    Unexpected(Value),
+}
+
+async fn store(
+    dht: &impl Dht,
+    app: &App,
+    key: Key,
+    value: &Value,
+    ttl: Option<Duration>,
+) -> Result<PutReport, Refusal> {
+    let code = Some(Code::new(app.source));
+    dht.put(Put { key, data: value.encode(), code, ttl, replicas: None, owner: None }).await
+}
+
+async fn read(dht: &impl Dht, key: Key) -> Result<Value, Refusal> {
+    let report = dht.get(Get { key, payload: None, read: Read::First, deadline: None }).await?;
+    Ok(report.answers.into_iter().next().map_or(Value::Nil, |answer| answer.value))
+}

@@ -1,1 +1,4 @@
-//! Placeholder.
+//! Comet's system tests. The suites are in `tests/`; this library holds what they share.
+
+pub mod process;
+pub mod source;

@@ -57,6 +57,11 @@ pub struct PassivateIfIdle {
 #[rtype(result = "()")]
 pub(crate) struct Expire;
 
+/// The node stops: save what is to be saved and leave, whatever is under way.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Leave;
+
 struct Pending {
     errand: Errand,
     handler: &'static str,
@@ -616,6 +621,15 @@ impl Handler<Expire> for Aso {
             self.interrupt();
             ctx.stop();
         }
+    }
+}
+
+impl Handler<Leave> for Aso {
+    type Result = ();
+
+    fn handle(&mut self, _: Leave, ctx: &mut Self::Context) {
+        self.interrupt();
+        self.leave(ctx);
     }
 }
 

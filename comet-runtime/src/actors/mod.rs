@@ -18,7 +18,7 @@ pub use self::{
     aso::{Aso, Deliver, PassivateIfIdle, Reply},
     aso_timer::{AsoTimer, Tick},
     replica::{Directory, Replica},
-    shard::{AsoStopped, Shard, ShardConfig},
+    shard::{AsoStopped, Drain, Shard, ShardConfig},
 };
 use crate::{Moment, OpResult, Reach, Request, sandbox::pool::VmPool};
 

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::{
     Directory, Links, Replica, Shared, Surroundings,
     aso::{
-        Aso, Deliver, PassivateIfIdle, Reply,
+        Aso, Deliver, Leave, PassivateIfIdle, Reply,
         errand::{Arrival, activation_refusal, answer_when_stored, blueprint},
     },
 };
@@ -40,6 +40,11 @@ pub struct AsoStopped {
     /// The object.
     pub key: Key,
 }
+
+/// Let every active object save its state and leave, and take no more visits. Answered when all have left.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Drain;
 
 /// What a shard needs to know.
 pub struct ShardConfig {
@@ -77,12 +82,22 @@ pub struct Shard {
     shared: Option<Shared>,
     active: BTreeMap<Key, Addr<Aso>>,
     asked_up_to: Option<Key>,
+    /// Who waits for the last object to leave, once the node stops.
+    draining: Option<Vec<oneshot::Sender<()>>>,
 }
 
 impl Shard {
     /// A shard without active objects.
     pub fn new(config: ShardConfig, links: Links, directory: Arc<Directory>) -> Self {
-        Self { config, links, directory, shared: None, active: BTreeMap::new(), asked_up_to: None }
+        Self {
+            config,
+            links,
+            directory,
+            shared: None,
+            active: BTreeMap::new(),
+            asked_up_to: None,
+            draining: None,
+        }
     }
 
     fn shared(&self) -> Shared {
@@ -296,10 +311,29 @@ impl Actor for Shard {
     }
 }
 
+impl Handler<Drain> for Shard {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: Drain, _: &mut Self::Context) -> Self::Result {
+        let (left, all_left) = oneshot::channel();
+        if !self.active.is_empty() {
+            self.active.values().for_each(|object| object.do_send(Leave));
+            self.draining.get_or_insert_default().push(left);
+        } else {
+            self.draining.get_or_insert_default();
+        }
+        Box::pin(async move { all_left.await.unwrap_or(()) })
+    }
+}
+
 impl Handler<Deliver> for Shard {
     type Result = ();
 
     fn handle(&mut self, message: Deliver, _: &mut Self::Context) {
+        if self.draining.is_some() {
+            message.reply.send(Err(Refusal::Stopping("the node".into()))).ok();
+            return;
+        }
         self.deliver(message);
     }
 }
@@ -311,6 +345,13 @@ impl Handler<AsoStopped> for Shard {
         self.directory.remove_stopped(&message.key);
         if self.active.get(&message.key).is_some_and(|object| !object.connected()) {
             self.active.remove(&message.key);
+        }
+        if self.active.is_empty()
+            && let Some(waiting) = &mut self.draining
+        {
+            waiting.drain(..).for_each(|left| {
+                left.send(()).ok();
+            });
         }
     }
 }
