@@ -1,0 +1,367 @@
+//! Joining the swarm, and staying in it.
+//!
+//! The actor greets the configured peers and the contacts saved by an earlier run, looks its own id up, and
+//! tries again with growing, jittered pauses for as long as the routing table is empty. It saves the table's
+//! contacts now and then, so that the next start does not depend on the configured peers.
+
+use std::{net::SocketAddr, time::Duration};
+
+use actix::prelude::*;
+use bytes::Bytes;
+use comet_routing::{
+    Contact, NodeId,
+    actor::{ContactAnswered, Contacts, FindNode, TableSize},
+};
+use comet_runtime::{Bounds, Value};
+use comet_store::SaveMeta;
+use rand::RngExt;
+use rand_chacha::ChaCha12Rng;
+
+use crate::transport::Greet;
+
+/// The name under which contacts are saved in the store.
+pub const CONTACTS_META: &str = "contacts";
+/// Contacts that are saved and read back at most.
+const CONTACTS_SAVED_MAX: usize = 200;
+/// Saved contacts that one attempt greets at most.
+const GREETED_AT_ONCE_MAX: usize = 16;
+/// How long one greeting may take.
+const GREET_DEADLINE: Duration = Duration::from_secs(5);
+/// Pause after the first attempt in vain; it doubles from there.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+/// The longest pause between two attempts.
+const PAUSE_MAX: Duration = Duration::from_secs(300);
+/// How often a node that has contacts checks that it still has, and saves them.
+const CHECK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Save the table's contacts now. Answered once they are stored, or cannot be.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct SaveContacts;
+
+/// How often, and after which pause, a node tries to join.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Persistence {
+    failures: u32,
+}
+
+impl Persistence {
+    /// The pause after another attempt in vain: doubling, bounded, spread by ± 20 %.
+    fn after_failure(&mut self, rng: &mut ChaCha12Rng) -> Duration {
+        let pause = PAUSE_MIN.saturating_mul(2_u32.saturating_pow(self.failures.min(16))).min(PAUSE_MAX);
+        self.failures += 1;
+        jittered(pause, rng)
+    }
+
+    fn after_success(&mut self, rng: &mut ChaCha12Rng) -> Duration {
+        self.failures = 0;
+        jittered(CHECK_INTERVAL, rng)
+    }
+}
+
+fn jittered(pause: Duration, rng: &mut ChaCha12Rng) -> Duration {
+    pause.mul_f64(rng.random_range(0.8..1.2))
+}
+
+/// Whom the actor talks to.
+pub struct Connections {
+    /// The transport.
+    pub greet: Recipient<Greet>,
+    /// The router: a contact answered.
+    pub answered: Recipient<ContactAnswered>,
+    /// The router: look up the own id.
+    pub find_node: Recipient<FindNode>,
+    /// The router: what to save.
+    pub contacts: Recipient<Contacts>,
+    /// The router: whether anybody is known.
+    pub table_size: Recipient<TableSize>,
+    /// The store.
+    pub save: Recipient<SaveMeta>,
+}
+
+/// Keeps the node in touch with the swarm.
+pub struct Bootstrap {
+    own: NodeId,
+    peers: Vec<String>,
+    saved: Vec<Contact>,
+    to: Connections,
+    rng: ChaCha12Rng,
+    persistence: Persistence,
+}
+
+impl Bootstrap {
+    /// Joins through `peers` (`HOST:PORT`, resolved anew at each attempt) and `saved` contacts.
+    pub fn new(
+        own: NodeId,
+        peers: Vec<String>,
+        saved: Vec<Contact>,
+        to: Connections,
+        rng: ChaCha12Rng,
+    ) -> Self {
+        Self { own, peers, saved, to, rng, persistence: Persistence::default() }
+    }
+
+    fn check(&mut self, ctx: &mut Context<Self>) {
+        let size = self.to.table_size.send(TableSize).into_actor(self);
+        ctx.spawn(size.map(|size, actor, ctx| match size {
+            Ok(0) => actor.join(ctx),
+            _ => actor.rest(ctx),
+        }));
+    }
+
+    /// Greets everybody who might let this node in, then looks the own id up.
+    fn join(&mut self, ctx: &mut Context<Self>) {
+        let peers = self.peers.clone();
+        let saved: Vec<_> = self.saved.iter().take(GREETED_AT_ONCE_MAX).map(|contact| contact.addr).collect();
+        // The next attempt begins with others of the saved contacts.
+        let greeted = saved.len();
+        self.saved.rotate_left(greeted);
+        let (greet, answered) = (self.to.greet.clone(), self.to.answered.clone());
+        let find_node = self.to.find_node.clone();
+        let own = self.own;
+        let attempt = async move {
+            let greetings = futures_util::future::join_all(
+                resolve(&peers).await.into_iter().chain(saved).map(|addr| greet.send(Greet { addr, deadline: GREET_DEADLINE })),
+            );
+            let mut met = 0;
+            for contact in greetings.await.into_iter().flatten().flatten() {
+                if contact.id != own {
+                    met += 1;
+                    answered.do_send(ContactAnswered { contact, rtt: None });
+                }
+            }
+            if met > 0 {
+                find_node.send(FindNode { target: own.as_key() }).await.ok();
+            }
+            met
+        };
+        ctx.spawn(attempt.into_actor(self).map(|met, actor, ctx| {
+            if met > 0 {
+                log::info!("joined the swarm through {met} nodes");
+                return actor.rest(ctx);
+            }
+            let alone = actor.peers.is_empty() && actor.saved.is_empty();
+            let pause = actor.persistence.after_failure(&mut actor.rng);
+            if !alone {
+                log::warn!("no configured peer answers; trying again in {:.0} s", pause.as_secs_f64());
+            }
+            ctx.run_later(pause, Self::check);
+        }));
+    }
+
+    fn rest(&mut self, ctx: &mut Context<Self>) {
+        let pause = self.persistence.after_success(&mut self.rng);
+        ctx.spawn(self.save().into_actor(self).map(|saved, actor, _| {
+            if let Some(saved) = saved {
+                actor.saved = saved;
+            }
+        }));
+        ctx.run_later(pause, Self::check);
+    }
+
+    /// Saves the table's contacts, and returns them unless there are none.
+    fn save(&self) -> impl Future<Output = Option<Vec<Contact>>> + use<> {
+        let (contacts, save) = (self.to.contacts.clone(), self.to.save.clone());
+        async move {
+            let mut known = contacts.send(Contacts).await.ok().filter(|known| !known.is_empty())?;
+            known.truncate(CONTACTS_SAVED_MAX);
+            let value = encode_contacts(&known);
+            save.send(SaveMeta { name: CONTACTS_META.into(), value }).await.ok();
+            Some(known)
+        }
+    }
+}
+
+/// The addresses behind the configured names; a name that does not resolve is said so, and passed over.
+async fn resolve(peers: &[String]) -> Vec<SocketAddr> {
+    let mut found = Vec::new();
+    for peer in peers {
+        match tokio::net::lookup_host(peer.as_str()).await {
+            Ok(addrs) => found.extend(addrs),
+            Err(error) => log::warn!("the peer {peer} cannot be resolved: {error}"),
+        }
+    }
+    found
+}
+
+/// Contacts as the store keeps them.
+pub fn encode_contacts(contacts: &[Contact]) -> Bytes {
+    Value::List(contacts.iter().copied().map(Value::Node).collect()).encode()
+}
+
+/// Contacts read back from the store; a damaged entry is no reason not to start.
+pub fn decode_contacts(bytes: &[u8]) -> Vec<Contact> {
+    let bounds = Bounds { bytes: 64 * 1024, depth: 1 };
+    let Ok(Value::List(items)) = Value::decode(bytes, bounds) else { return Vec::new() };
+    let contact = |item| if let Value::Node(contact) = item { Some(contact) } else { None };
+    items.into_iter().filter_map(contact).take(CONTACTS_SAVED_MAX).collect()
+}
+
+impl Actor for Bootstrap {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(4);
+        self.check(ctx);
+    }
+}
+
+impl Handler<SaveContacts> for Bootstrap {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: SaveContacts, _: &mut Self::Context) -> Self::Result {
+        let saving = self.save();
+        Box::pin(async move {
+            saving.await;
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use comet_routing::{
+        actor::FindNodeError,
+        lookup::Outcome,
+    };
+    use comet_store::StoreError;
+    use rand::SeedableRng;
+    use tokio::{sync::mpsc, time::Instant};
+
+    use super::*;
+    use crate::transport::TransportError;
+
+    /// Stands for transport, router and store at once; tells what it was asked, and when.
+    struct Probe {
+        heard: mpsc::UnboundedSender<(u64, String)>,
+        start: Instant,
+        answers_from: Arc<Mutex<Duration>>,
+        known: Vec<Contact>,
+    }
+
+    impl Probe {
+        fn note(&self, what: impl Into<String>) {
+            self.heard.send((self.start.elapsed().as_secs(), what.into())).ok();
+        }
+    }
+
+    impl Actor for Probe {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<Greet> for Probe {
+        type Result = Result<Contact, TransportError>;
+
+        fn handle(&mut self, message: Greet, _: &mut Self::Context) -> Self::Result {
+            self.note(format!("greet {}", message.addr));
+            if self.start.elapsed() < *self.answers_from.lock().expect("not poisoned") {
+                return Err(TransportError::Unreachable);
+            }
+            Ok(Contact::new(NodeId::from_bytes([1; 32]), message.addr))
+        }
+    }
+
+    impl Handler<ContactAnswered> for Probe {
+        type Result = ();
+
+        fn handle(&mut self, message: ContactAnswered, _: &mut Self::Context) {
+            self.known.push(message.contact);
+        }
+    }
+
+    impl Handler<FindNode> for Probe {
+        type Result = Result<Outcome, FindNodeError>;
+
+        fn handle(&mut self, message: FindNode, _: &mut Self::Context) -> Self::Result {
+            self.note(format!("look up {}", &message.target.to_string()[..4]));
+            Err(FindNodeError::Busy)
+        }
+    }
+
+    impl Handler<Contacts> for Probe {
+        type Result = Vec<Contact>;
+
+        fn handle(&mut self, _: Contacts, _: &mut Self::Context) -> Self::Result {
+            self.known.clone()
+        }
+    }
+
+    impl Handler<TableSize> for Probe {
+        type Result = usize;
+
+        fn handle(&mut self, _: TableSize, _: &mut Self::Context) -> Self::Result {
+            self.known.len()
+        }
+    }
+
+    impl Handler<SaveMeta> for Probe {
+        type Result = Result<(), StoreError>;
+
+        fn handle(&mut self, message: SaveMeta, _: &mut Self::Context) -> Self::Result {
+            self.note(format!("save {} {}", message.name, decode_contacts(&message.value).len()));
+            Ok(())
+        }
+    }
+
+    fn start(answers_from: Duration) -> mpsc::UnboundedReceiver<(u64, String)> {
+        let (heard, notes) = mpsc::unbounded_channel();
+        let answers_from = Arc::new(Mutex::new(answers_from));
+        let probe = Probe { heard, start: Instant::now(), answers_from, known: Vec::new() }.start();
+        let to = Connections {
+            greet: probe.clone().recipient(),
+            answered: probe.clone().recipient(),
+            find_node: probe.clone().recipient(),
+            contacts: probe.clone().recipient(),
+            table_size: probe.clone().recipient(),
+            save: probe.recipient(),
+        };
+        let own = NodeId::from_bytes([0xab; 32]);
+        let peers = vec!["127.0.0.1:7400".to_owned()];
+        Bootstrap::new(own, peers, Vec::new(), to, ChaCha12Rng::seed_from_u64(1)).start();
+        notes
+    }
+
+    #[actix::test]
+    async fn a_node_that_is_let_in_looks_itself_up_and_saves_whom_it_knows() {
+        tokio::time::pause();
+        let mut notes = start(Duration::ZERO);
+        assert_eq!(notes.recv().await, Some((0, "greet 127.0.0.1:7400".into())));
+        assert_eq!(notes.recv().await, Some((0, "look up abab".into())));
+        assert_eq!(notes.recv().await, Some((0, "save contacts 1".into())));
+        let (at, what) = notes.recv().await.expect("it goes on");
+        assert_eq!(what, "save contacts 1", "with contacts there is no need to greet again");
+        assert!((48..=72).contains(&at), "after about a minute, not {at} s");
+    }
+
+    #[actix::test]
+    async fn a_node_that_nobody_answers_tries_again_with_growing_pauses() {
+        tokio::time::pause();
+        let mut notes = start(Duration::from_secs(20));
+        let mut at = Vec::new();
+        while let Some((second, what)) = notes.recv().await {
+            if what.starts_with("look up") {
+                break;
+            }
+            at.push(second);
+        }
+        assert!(at.len() >= 5, "tries at {at:?}");
+        assert!(at.windows(3).skip(1).all(|t| t[2] - t[1] >= t[1] - t[0]), "the pauses grow: {at:?}");
+    }
+
+    #[test]
+    fn pauses_are_bounded_and_spread() {
+        let mut rng = ChaCha12Rng::seed_from_u64(2);
+        let mut persistence = Persistence { failures: 40 };
+        let pauses: Vec<_> = (0..50).map(|_| persistence.after_failure(&mut rng)).collect();
+        assert!(pauses.iter().all(|pause| (PAUSE_MAX.mul_f64(0.8)..PAUSE_MAX.mul_f64(1.2)).contains(pause)));
+        assert!(pauses.windows(2).any(|pair| pair[0] != pair[1]));
+    }
+
+    #[test]
+    fn damaged_contacts_are_no_contacts() {
+        assert_eq!(decode_contacts(b"rubbish"), Vec::new());
+        let contact = Contact::new(NodeId::from_bytes([2; 32]), ([192, 0, 2, 1], 7400).into());
+        assert_eq!(decode_contacts(&encode_contacts(&[contact])), vec![contact]);
+    }
+}

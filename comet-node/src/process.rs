@@ -1,0 +1,41 @@
+//! The process around a node: what a panic does to it, and when it is told to stop.
+
+use std::{panic::PanicHookInfo, process};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Exit code after a bug, as `sysexits.h` has it for internal software errors.
+const EXIT_BUG: i32 = 70;
+
+/// Ends the process when any thread panics.
+///
+/// A panic inside an actor would only close its mailbox, and a node with a dead part inside is worse than one
+/// that is started again: everything acknowledged is on the disk. Damage that the store finds in its file
+/// shows as a panic of the engine, which the store catches and reports; those pass.
+pub fn end_on_panic() {
+    std::panic::set_hook(Box::new(|panic| {
+        if !comet_store::catches_panics() {
+            eprintln!("{}", sentence(panic));
+            process::exit(EXIT_BUG);
+        }
+    }));
+}
+
+fn sentence(panic: &PanicHookInfo<'_>) -> String {
+    let payload = panic.payload();
+    let what = payload.downcast_ref::<&str>().map(ToString::to_string);
+    let what = what.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
+    let place = panic.location().map_or_else(String::new, |at| format!(" at {}:{}", at.file(), at.line()));
+    format!("comet-node: this is a bug in Comet{place}: {what}; nothing acknowledged is lost, please report it")
+}
+
+/// Resolves when the process is told to stop: Ctrl-C, or the signal that service managers send.
+pub async fn told_to_stop() -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted,
+        _ = terminate.recv() => Ok(()),
+        _ = hang_up.recv() => Ok(()),
+    }
+}

@@ -1,0 +1,102 @@
+//! The threads that a node's actors run on.
+//!
+//! Each [`Worker`] is one OS thread with an actix system of its own. Handlers run where compiled Luau and
+//! deep recursion have room, so the stacks are large; the store's writer blocks its thread on every commit,
+//! so it has one to itself.
+
+use std::{io, sync::mpsc, thread::JoinHandle};
+
+use actix::{
+    Actor, Addr, ArbiterHandle, Context, System,
+    dev::channel::{AddressReceiver, channel},
+};
+
+/// Stack of a worker, in bytes. Luau's compiler recurses with the nesting of the source.
+const STACK_BYTES: usize = 8 * 1024 * 1024;
+
+/// Messages that a mailbox holds until its actor has started and set its own capacity.
+const MAILBOX: usize = 64;
+
+/// A thread on which actors run.
+#[derive(Debug)]
+pub struct Worker {
+    system: System,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    /// Starts a thread; `name` is what a debugger shows.
+    pub fn spawn(name: &str) -> io::Result<Self> {
+        let (started, system) = mpsc::channel();
+        let thread = std::thread::Builder::new().name(name.into()).stack_size(STACK_BYTES).spawn(move || {
+            let runner = System::new();
+            started.send(System::current()).ok();
+            if let Err(error) = runner.run() {
+                log::error!("a worker thread ended with {error}");
+            }
+        })?;
+        let system = system.recv().map_err(|_| io::Error::other("the thread ended at once"))?;
+        Ok(Self { system, thread: Some(thread) })
+    }
+
+    /// Where actors of this thread are started.
+    pub fn arbiter(&self) -> &ArbiterHandle {
+        self.system.arbiter()
+    }
+
+    /// Starts an actor on this thread; `make` runs there.
+    pub fn start<A>(&self, make: impl FnOnce() -> A + Send + 'static) -> Addr<A>
+    where
+        A: Actor<Context = Context<A>>,
+    {
+        self.seat(Seat::new(), make)
+    }
+
+    /// Starts an actor whose address is known already.
+    pub fn seat<A>(&self, seat: Seat<A>, make: impl FnOnce() -> A + Send + 'static) -> Addr<A>
+    where
+        A: Actor<Context = Context<A>>,
+    {
+        let Seat { address, receiver } = seat;
+        let started = self.arbiter().spawn_fn(move || {
+            Context::with_receiver(receiver).run(make());
+        });
+        assert!(started, "a worker takes actors for as long as it exists");
+        address
+    }
+}
+
+/// The address of an actor that is still to be started: for actors that need to know each other.
+pub struct Seat<A: Actor> {
+    address: Addr<A>,
+    receiver: AddressReceiver<A>,
+}
+
+impl<A: Actor<Context = Context<A>>> Seat<A> {
+    /// An address that takes messages from now on.
+    pub fn new() -> Self {
+        let (sender, receiver) = channel(MAILBOX);
+        Self { address: Addr::new(sender), receiver }
+    }
+
+    /// The address.
+    pub fn address(&self) -> Addr<A> {
+        self.address.clone()
+    }
+}
+
+impl<A: Actor<Context = Context<A>>> Default for Seat<A> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.system.stop();
+        if let Some(thread) = self.thread.take() {
+            // A thread that panicked has said so; there is nothing to add.
+            thread.join().ok();
+        }
+    }
+}
