@@ -1,1 +1,19 @@
-//! Placeholder.
+//! A Comet node: transport between nodes, replication, and the interfaces for clients.
+
+pub mod actors;
+pub mod bootstrap;
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod demo;
+pub mod http;
+pub mod identity;
+pub mod json;
+pub mod key_text;
+pub mod node;
+pub mod operation;
+pub mod process;
+pub mod swarm;
+pub mod threads;
+pub mod transport;
+pub mod wire;

@@ -24,7 +24,7 @@ pub(super) fn run(args: RunArgs) -> Result<(), CommandError> {
         .set_list("node.peers", &args.peer);
     let config = configuration(args.config.as_deref(), flags)?;
     start_logging();
-    node::run(config).map_err(|error| CommandError::Failed(format!("{error:#}")))
+    node::run(&config).map_err(|error| CommandError::Failed(format!("{error:#}")))
 }
 
 /// `comet-node swarm`
@@ -33,7 +33,7 @@ pub(super) fn swarm(args: SwarmArgs) -> Result<(), CommandError> {
     let config = configuration(args.config.as_deref(), flags)?;
     start_logging();
     let options = SwarmOptions { nodes: usize::from(args.nodes), data: args.data, demo: args.demo };
-    swarm::run(options, config).map_err(|error| CommandError::Failed(format!("{error:#}")))
+    swarm::run(&options, &config).map_err(|error| CommandError::Failed(format!("{error:#}")))
 }
 
 fn configuration(file: Option<&Path>, flags: Flags) -> Result<NodeConfig, CommandError> {

@@ -1,0 +1,236 @@
+//! The actor that carries out operations over several replicas, for clients and for objects.
+//!
+//! Each operation is a task of its own: a lookup finds the nodes closest to the key, this one among them where
+//! it belongs, then a machine of [`crate::operation`] says whom to ask. The actor's own part is to bound how
+//! many run at once and to number unsigned puts.
+
+mod client;
+mod conversation;
+mod object;
+
+use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
+
+use actix::prelude::*;
+use comet_routing::{Contact, Key, actor::FindNode, clock::Clock};
+use comet_runtime::{
+    OpResult, Refusal,
+    actors::{Perform, Replica},
+    dht::{
+        Delete, DeleteReport, Get, GetReport, Inspection, LogProof, LookupReport, Put, PutReport, ReplicaLog,
+    },
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use super::Carry;
+use crate::{
+    config::ReplicationConfig,
+    operation::{Gate, Period},
+};
+
+/// The longest that a client's operation may take.
+const DEADLINE_MAX: Duration = Duration::from_secs(60);
+
+/// Store an object: see [`comet_runtime::dht::Dht::put`].
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<PutReport, Refusal>")]
+pub struct PutObject(pub Put);
+
+/// Read an object: see [`comet_runtime::dht::Dht::get`].
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<GetReport, Refusal>")]
+pub struct GetObject(pub Get);
+
+/// Delete an object: see [`comet_runtime::dht::Dht::delete`].
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<DeleteReport, Refusal>")]
+pub struct DeleteObject(pub Delete);
+
+/// Find the live nodes closest to a key: see [`comet_runtime::dht::Dht::lookup`].
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Result<LookupReport, Refusal>")]
+pub struct LookUp(pub Key);
+
+/// Ask each replica what it holds: see [`comet_runtime::dht::Dht::inspect`].
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Result<Vec<Inspection>, Refusal>")]
+pub struct InspectObject(pub Key);
+
+/// Ask each replica for an object's log: see [`comet_runtime::dht::Dht::logs`].
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<Vec<ReplicaLog>, Refusal>")]
+pub struct ReadLogs {
+    /// Whose log.
+    pub key: Key,
+    /// The owner's proof, for an owned object.
+    pub proof: Option<LogProof>,
+}
+
+/// Defaults and limits of a [`Coordinator`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CoordinatorConfig {
+    /// What a client or object that chooses nothing gets.
+    pub replication: ReplicationConfig,
+    /// Operations that may run at once.
+    pub operations_max: usize,
+    /// Messages that may wait in the mailbox.
+    pub mailbox: usize,
+}
+
+impl CoordinatorConfig {
+    /// A guess with room to spare: at 20 nodes each these operations keep 40,000 requests under way.
+    pub fn new(replication: ReplicationConfig) -> Self {
+        Self { replication, operations_max: 2_048, mailbox: 2_048 }
+    }
+}
+
+/// How operations reach the replicas.
+#[derive(Clone)]
+pub struct Access {
+    /// This node, as peers know it.
+    pub own: Contact,
+    /// What requests may do.
+    pub gate: Arc<Gate>,
+    /// The objects of this node.
+    pub replica: Replica,
+    /// The router.
+    pub find_node: Recipient<FindNode>,
+    /// The courier.
+    pub carry: Recipient<Carry>,
+    /// Time.
+    pub clock: Clock,
+}
+
+/// Carries out operations over several replicas.
+pub struct Coordinator {
+    access: Rc<Access>,
+    replication: Rc<ReplicationConfig>,
+    mailbox: usize,
+    running: Arc<Semaphore>,
+    last_sequence: Rc<Cell<u64>>,
+}
+
+/// One operation under way.
+struct Operation {
+    access: Rc<Access>,
+    replication: Rc<ReplicationConfig>,
+    period: Period,
+    last_sequence: Rc<Cell<u64>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Coordinator {
+    /// A coordinator without operations.
+    pub fn new(access: Access, config: CoordinatorConfig) -> Self {
+        Self {
+            access: Rc::new(access),
+            replication: Rc::new(config.replication),
+            mailbox: config.mailbox,
+            running: Arc::new(Semaphore::new(config.operations_max.min(Semaphore::MAX_PERMITS))),
+            last_sequence: Rc::default(),
+        }
+    }
+
+    /// An operation that ends after `deadline`, or after the configured time.
+    fn begin(&self, deadline: Option<Duration>) -> Result<Operation, Refusal> {
+        let permit = Arc::clone(&self.running).try_acquire_owned();
+        let permit = permit.map_err(|_| Refusal::Overloaded("the node".into()))?;
+        let configured = Duration::from_millis(self.replication.deadline_ms);
+        let length = deadline.unwrap_or(configured).min(DEADLINE_MAX);
+        Ok(Operation {
+            access: Rc::clone(&self.access),
+            replication: Rc::clone(&self.replication),
+            period: Period::starting(self.access.clock.now(), length),
+            last_sequence: Rc::clone(&self.last_sequence),
+            _permit: permit,
+        })
+    }
+}
+
+impl Operation {
+    /// Orders an unsigned put after all that this node has taken: its clock, unless that has stood still.
+    fn next_sequence(&self) -> u64 {
+        let clock_us = self.access.clock.wall_ms().saturating_mul(1_000);
+        let sequence = clock_us.max(self.last_sequence.get().saturating_add(1));
+        self.last_sequence.set(sequence);
+        sequence
+    }
+}
+
+impl Actor for Coordinator {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(self.mailbox);
+    }
+}
+
+impl Handler<PutObject> for Coordinator {
+    type Result = ResponseFuture<Result<PutReport, Refusal>>;
+
+    fn handle(&mut self, PutObject(put): PutObject, _: &mut Self::Context) -> Self::Result {
+        let operation = self.begin(None);
+        Box::pin(async move {
+            let (reply, report) = oneshot::channel();
+            // It goes on after the report, until the rest of the replicas have stored the object as well.
+            actix::spawn(operation?.put(put, reply));
+            report.await.unwrap_or_else(|_| Err(Refusal::Stopping("the node".into())))
+        })
+    }
+}
+
+impl Handler<GetObject> for Coordinator {
+    type Result = ResponseFuture<Result<GetReport, Refusal>>;
+
+    fn handle(&mut self, GetObject(get): GetObject, _: &mut Self::Context) -> Self::Result {
+        let operation = self.begin(get.deadline);
+        Box::pin(async move { operation?.get(get).await })
+    }
+}
+
+impl Handler<DeleteObject> for Coordinator {
+    type Result = ResponseFuture<Result<DeleteReport, Refusal>>;
+
+    fn handle(&mut self, DeleteObject(delete): DeleteObject, _: &mut Self::Context) -> Self::Result {
+        let operation = self.begin(None);
+        Box::pin(async move { operation?.delete(delete).await })
+    }
+}
+
+impl Handler<LookUp> for Coordinator {
+    type Result = ResponseFuture<Result<LookupReport, Refusal>>;
+
+    fn handle(&mut self, LookUp(key): LookUp, _: &mut Self::Context) -> Self::Result {
+        let operation = self.begin(None);
+        Box::pin(async move { operation?.look_up(&key).await })
+    }
+}
+
+impl Handler<InspectObject> for Coordinator {
+    type Result = ResponseFuture<Result<Vec<Inspection>, Refusal>>;
+
+    fn handle(&mut self, InspectObject(key): InspectObject, _: &mut Self::Context) -> Self::Result {
+        let operation = self.begin(None);
+        Box::pin(async move { operation?.inspect(key).await })
+    }
+}
+
+impl Handler<ReadLogs> for Coordinator {
+    type Result = ResponseFuture<Result<Vec<ReplicaLog>, Refusal>>;
+
+    fn handle(&mut self, ReadLogs { key, proof }: ReadLogs, _: &mut Self::Context) -> Self::Result {
+        let operation = self.begin(None);
+        Box::pin(async move { operation?.logs(key, proof).await })
+    }
+}
+
+impl Handler<Perform> for Coordinator {
+    type Result = ResponseFuture<OpResult>;
+
+    fn handle(&mut self, perform: Perform, _: &mut Self::Context) -> Self::Result {
+        let operation = self.begin(None);
+        Box::pin(async move { operation?.perform(perform).await })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,189 @@
+//! What clients ask of the swarm.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use comet_routing::{Contact, Key};
+use comet_runtime::{
+    Bounds, Limits, Refusal, Trail, Value,
+    dht::{
+        self, Answer, Delete, DeleteReport, Get, GetReport, Inspection, LogLine, LogProof, LookupReport, Put,
+        PutReport, ReplicaLog, Usage,
+    },
+};
+use comet_store::{Version, content_hash};
+use tokio::sync::oneshot;
+
+use super::Operation;
+use crate::{
+    operation::{CANDIDATES_MAX, Read, ReadOutcome, Rule, Write, WriteOutcome, request::object_of},
+    wire::{Object, Reply, Request},
+};
+
+/// One replica's answer to a get.
+#[derive(Clone, Debug)]
+pub(super) struct Got {
+    pub(super) value: Value,
+    /// The value as it came, which is what a quorum compares.
+    bytes: Bytes,
+    version: Version,
+    active: bool,
+    usage: Usage,
+}
+
+impl Got {
+    /// Reads the reply to a get; `None` if it is something else or breaks this node's limits.
+    pub(super) fn read(reply: Reply, limits: &Limits) -> Option<Self> {
+        let Reply::Got { value: bytes, version, active, usage } = reply else { return None };
+        let bounds = if active { limits.reply_bounds() } else { limits.value_bounds() };
+        let value = Value::decode(&bytes, Bounds { bytes: bounds.bytes.max(limits.value_bytes), ..bounds });
+        Some(Self { value: value.ok()?, bytes, version, active, usage })
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.version == other.version && self.bytes == other.bytes
+    }
+
+    fn by(self, replica: Contact) -> Answer {
+        let Self { value, version, active, usage, .. } = self;
+        Answer { replica, value, version, active, usage }
+    }
+}
+
+impl Operation {
+    /// Stores an object; the report is sent once a quorum has it, and the rest is stored afterwards.
+    pub(super) async fn put(self, put: Put, reply: oneshot::Sender<Result<PutReport, Refusal>>) {
+        let sequence = put.owner.as_ref().map_or_else(|| self.next_sequence(), |(sequence, _)| *sequence);
+        let version = Version { sequence, hash: content_hash(put.code.as_ref().map(|code| &code.hash), &put.data) };
+        let object = object_of(put, sequence, &self.replication);
+        let (replicas, ttl_seconds) = (object.replicas, self.access.gate.granted_seconds(object.ttl_seconds));
+        let report = move |outcome| report_of(outcome, version, Duration::from_secs(ttl_seconds));
+        let (conversation, candidates) = match self.prepare_put(object).await {
+            Ok(prepared) => prepared,
+            Err(refusal) => {
+                // Whoever asked may have stopped waiting; so below.
+                reply.send(Err(refusal)).ok();
+                return;
+            }
+        };
+        let write = Write::new(candidates, replicas, self.replication.write_quorum, self.period);
+        conversation.write(write, stored, |outcome| drop(reply.send(report(outcome)))).await;
+    }
+
+    async fn prepare_put(
+        &self,
+        object: Object,
+    ) -> Result<(super::conversation::Conversation, Vec<Contact>), Refusal> {
+        let key = object.key;
+        let conversation = self.converse(Request::Put { object, trail: Trail::FRESH.into() })?;
+        Ok((conversation, self.candidates(&key).await?))
+    }
+
+    /// Reads an object.
+    pub(super) async fn get(self, get: Get) -> Result<GetReport, Refusal> {
+        let (rule, reach) = self.rule_of(get.read)?;
+        let payload = get.payload.map(|payload| payload.encode());
+        let request = Request::Get { key: get.key, payload, callback: None, trail: Trail::FRESH.into() };
+        let conversation = self.converse(request)?;
+        let candidates = self.candidates(&get.key).await?;
+        let limits = self.access.gate.limits();
+        let read = Read::new(candidates, rule, reach, self.period);
+        let outcome = conversation.read(read, |reply| Got::read(reply, limits)).await;
+        let answers = outcome.result?.into_iter().map(|(replica, got)| got.by(replica)).collect();
+        Ok(GetReport { answers, failed: outcome.failed })
+    }
+
+    /// Whose answers are wanted, and how many live nodes are heard. An object may have more replicas than this
+    /// node's default, so whoever wants all of them hears all candidates.
+    fn rule_of(&self, read: dht::Read) -> Result<(Rule<Got>, usize), Refusal> {
+        let replicas = usize::from(self.replication.replicas);
+        match read {
+            dht::Read::First => Ok((Rule::First, replicas)),
+            dht::Read::All => Ok((Rule::All, CANDIDATES_MAX)),
+            dht::Read::Quorum(n) if (1..=CANDIDATES_MAX).contains(&usize::from(n)) => {
+                Ok((Rule::Quorum { n, same: Got::is_same }, replicas.max(n.into())))
+            }
+            dht::Read::Quorum(n) => {
+                Err(Refusal::Invalid(format!("a quorum of {n}; it takes 1 to {CANDIDATES_MAX}")))
+            }
+        }
+    }
+
+    /// Deletes an object wherever it may be: how many replicas it has is not known here.
+    pub(super) async fn delete(self, Delete { key, owner }: Delete) -> Result<DeleteReport, Refusal> {
+        let request = Request::Delete { key, owner, trail: Trail::FRESH.into() };
+        let outcome = self.hear_all(key, request, deleted).await?;
+        let (answers, refusal) = split(outcome.result);
+        let deleted: Vec<_> = answers.into_iter().filter(|(_, held)| *held).map(|(node, _)| node).collect();
+        if deleted.is_empty() {
+            let refused = outcome.failed.into_iter().map(|(_, refusal)| refusal).find(|why| !why.retryable());
+            return Err(refused.or(refusal).unwrap_or(Refusal::NotFound));
+        }
+        Ok(DeleteReport { deleted, failed: outcome.failed })
+    }
+
+    /// Finds the live nodes closest to a key.
+    pub(super) async fn look_up(self, key: &Key) -> Result<LookupReport, Refusal> {
+        let found = self.find(key).await?;
+        Ok(LookupReport { nodes: self.with_own(key, found.closest), hops: found.hops, queries: found.queries })
+    }
+
+    /// Asks every replica what it holds.
+    pub(super) async fn inspect(self, key: Key) -> Result<Vec<Inspection>, Refusal> {
+        let held = |reply| if let Reply::Inspected(held) = reply { Some(held) } else { None };
+        let outcome = self.hear_all(key, Request::Inspect { key }, held).await?;
+        Ok(outcome.result?.into_iter().map(|(replica, held)| held.at(replica)).collect())
+    }
+
+    /// Asks every replica for the object's log.
+    pub(super) async fn logs(self, key: Key, proof: Option<LogProof>) -> Result<Vec<ReplicaLog>, Refusal> {
+        let outcome = self.hear_all(key, Request::Logs { key, proof }, logged).await?;
+        Ok(outcome.result?.into_iter().map(|(replica, lines)| ReplicaLog { replica, lines }).collect())
+    }
+
+    async fn hear_all<T: Clone>(
+        &self,
+        key: Key,
+        request: Request,
+        said: impl Fn(Reply) -> Option<T>,
+    ) -> Result<ReadOutcome<T>, Refusal> {
+        let conversation = self.converse(request)?;
+        let candidates = self.candidates(&key).await?;
+        let read = Read::new(candidates, Rule::All, CANDIDATES_MAX, self.period);
+        Ok(conversation.read(read, said).await)
+    }
+}
+
+/// What a replica that stored an object says.
+pub(super) fn stored(reply: Reply) -> Option<(Version, Usage)> {
+    if let Reply::Stored { version, usage } = reply { Some((version, usage)) } else { None }
+}
+
+/// Whether a replica held what it was to delete.
+pub(super) fn deleted(reply: Reply) -> Option<bool> {
+    if let Reply::Deleted { held } = reply { Some(held) } else { None }
+}
+
+fn logged(reply: Reply) -> Option<Vec<LogLine>> {
+    if let Reply::Log { lines } = reply { Some(lines) } else { None }
+}
+
+/// `version` is what was put; an object that handles puts itself may have kept another, and says so.
+fn report_of(
+    outcome: WriteOutcome<(Version, Usage)>,
+    version: Version,
+    ttl: Duration,
+) -> Result<PutReport, Refusal> {
+    let WriteOutcome { result, stored, failed, wanted, quorum } = outcome;
+    result?;
+    let version = stored.first().map_or(version, |(_, (version, _))| *version);
+    let stored = stored.into_iter().map(|(node, (_, usage))| (node, usage)).collect();
+    Ok(PutReport { version, stored, failed, wanted, quorum, ttl })
+}
+
+fn split<T>(result: Result<Vec<T>, Refusal>) -> (Vec<T>, Option<Refusal>) {
+    match result {
+        Ok(answers) => (answers, None),
+        Err(refusal) => (Vec::new(), Some(refusal)),
+    }
+}

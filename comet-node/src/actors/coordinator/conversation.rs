@@ -1,0 +1,203 @@
+//! One request put to several nodes, as a machine says; this node's own replica is asked without the network.
+
+use std::{rc::Rc, time::Instant};
+
+use bytes::Bytes;
+use comet_routing::{
+    Contact, Key, Outcome,
+    actor::{FindNode, FindNodeError},
+};
+use comet_runtime::{Refusal, visit::Visit};
+use futures_util::{
+    StreamExt,
+    future::{FutureExt, LocalBoxFuture},
+    stream::FuturesUnordered,
+};
+use tokio::{sync::oneshot, time};
+
+use super::{Access, Carry, Operation};
+use crate::{
+    operation::{
+        Admitted, CANDIDATES_MAX, Heard, Period, Read, ReadOutcome, ReadStep, Write, WriteOutcome, WriteStep,
+        reply_of,
+    },
+    wire::{Reply, Request},
+};
+
+/// A request and what is heard about it.
+pub(super) struct Conversation {
+    access: Rc<Access>,
+    period: Period,
+    frame: Bytes,
+    /// What the request does on this node.
+    key: Key,
+    visit: Visit,
+    news: FuturesUnordered<LocalBoxFuture<'static, Option<News>>>,
+}
+
+enum News {
+    /// The node did not acknowledge the request in time.
+    Suspected(Contact),
+    /// The node will say no more.
+    Heard(Contact, Heard),
+}
+
+impl Operation {
+    /// Finds the nodes closest to a key that answer.
+    pub(super) async fn find(&self, key: &Key) -> Result<Outcome, Refusal> {
+        let finding = self.access.find_node.send(FindNode { target: *key });
+        let deadline = time::Instant::from_std(self.period.deadline);
+        match time::timeout_at(deadline, finding).await {
+            Ok(Ok(Ok(outcome))) => Ok(outcome),
+            Ok(Ok(Err(FindNodeError::Busy(_)))) => Err(Refusal::Overloaded("the router".into())),
+            Ok(Ok(Err(FindNodeError::Stopped)) | Err(_)) => Err(Refusal::Stopping("the node".into())),
+            Err(_) => Err(self.period.timeout()),
+        }
+    }
+
+    /// The nodes closest to a key, nearest first, this one among them where it belongs.
+    pub(super) async fn candidates(&self, key: &Key) -> Result<Vec<Contact>, Refusal> {
+        Ok(self.with_own(key, self.find(key).await?.closest))
+    }
+
+    pub(super) fn with_own(&self, key: &Key, mut nodes: Vec<Contact>) -> Vec<Contact> {
+        nodes.push(self.access.own);
+        nodes.sort_by_cached_key(|node| key.distance_to(&node.id));
+        nodes.truncate(CANDIDATES_MAX);
+        nodes
+    }
+
+    /// Begins a conversation, unless the request breaks a rule that this node would hold a peer to as well.
+    pub(super) fn converse(&self, request: Request) -> Result<Conversation, Refusal> {
+        let (frame, now_ms) = (request.encode(), self.access.clock.wall_ms());
+        match self.access.gate.admit(request, self.access.own, now_ms)? {
+            Admitted::Visit { key, visit } => Ok(Conversation {
+                access: Rc::clone(&self.access),
+                period: self.period,
+                frame,
+                key,
+                visit,
+                news: FuturesUnordered::new(),
+            }),
+            Admitted::Ping | Admitted::FindNode { .. } => Err(Refusal::Unsupported),
+        }
+    }
+}
+
+impl Conversation {
+    /// Drives a write until it is over, and reports the moment it is decided. `said` reads the replies.
+    pub(super) async fn write<T: Clone>(
+        mut self,
+        mut write: Write<T>,
+        said: impl Fn(Reply) -> Option<T>,
+        decided: impl FnOnce(WriteOutcome<T>),
+    ) {
+        let mut decided = Some(decided);
+        loop {
+            let until = match write.poll(self.now()) {
+                WriteStep::Ask(node) => {
+                    self.ask(node);
+                    continue;
+                }
+                WriteStep::Done(outcome) => {
+                    if let Some(decided) = decided.take() {
+                        decided(outcome);
+                    }
+                    continue;
+                }
+                WriteStep::Over => return,
+                WriteStep::Wait { until } => until,
+            };
+            match self.next(until).await {
+                None => {}
+                Some(News::Suspected(node)) => write.on_suspect(&node, self.now()),
+                Some(News::Heard(node, Heard::Refused(refusal))) => write.on_refused(&node, refusal),
+                Some(News::Heard(node, Heard::Failed(refusal))) => write.on_failed(&node, refusal),
+                Some(News::Heard(node, Heard::Reply(reply))) => match said(reply) {
+                    Some(said) => write.on_stored(&node, said),
+                    None => write.on_failed(&node, beside_the_point()),
+                },
+            }
+        }
+    }
+
+    /// Drives a read to its end. `said` reads the replies.
+    pub(super) async fn read<T: Clone>(
+        mut self,
+        mut read: Read<T>,
+        said: impl Fn(Reply) -> Option<T>,
+    ) -> ReadOutcome<T> {
+        loop {
+            let until = match read.poll(self.now()) {
+                ReadStep::Ask(node) => {
+                    self.ask(node);
+                    continue;
+                }
+                ReadStep::Done(outcome) => return outcome,
+                ReadStep::Wait { until } => until,
+            };
+            match self.next(until).await {
+                None => {}
+                Some(News::Suspected(node)) => read.on_suspect(&node, self.now()),
+                Some(News::Heard(node, Heard::Refused(refusal))) => read.on_refused(&node, refusal),
+                Some(News::Heard(node, Heard::Failed(refusal))) => read.on_failed(&node, refusal),
+                Some(News::Heard(node, Heard::Reply(reply))) => match said(reply) {
+                    Some(answer) => read.on_answer(&node, answer),
+                    None => read.on_failed(&node, beside_the_point()),
+                },
+            }
+        }
+    }
+
+    fn now(&self) -> Instant {
+        self.access.clock.now()
+    }
+
+    fn ask(&mut self, node: Contact) {
+        if node.id == self.access.own.id {
+            return self.ask_own(node);
+        }
+        let (suspect, suspected) = oneshot::channel();
+        let (answer, answered) = oneshot::channel();
+        let deadline = self.period.left(self.now());
+        let carry = Carry { to: node, request: self.frame.clone(), deadline, suspected: suspect, answer };
+        // A courier that does not take it drops `answer`.
+        self.access.carry.try_send(carry).ok();
+        self.news.push(suspected.map(move |fired| fired.ok().map(|()| News::Suspected(node))).boxed_local());
+        let heard = answered.map(move |heard| {
+            let untaken = |_| Heard::Failed(Refusal::Overloaded("the courier".into()));
+            Some(News::Heard(node, heard.unwrap_or_else(untaken)))
+        });
+        self.news.push(heard.boxed_local());
+    }
+
+    fn ask_own(&mut self, own: Contact) {
+        let (access, key, visit) = (Rc::clone(&self.access), self.key, self.visit.clone());
+        let served = async move {
+            let served = access.replica.serve(key, visit).await;
+            let answer = served.and_then(|served| reply_of(served, own, access.clock.wall_ms()));
+            Some(News::Heard(own, answer.map_or_else(Heard::Refused, Heard::Reply)))
+        };
+        self.news.push(served.boxed_local());
+    }
+
+    /// The next news, or `None` once it is `until`.
+    async fn next(&mut self, until: Instant) -> Option<News> {
+        let mut time_is_up = std::pin::pin!(time::sleep_until(time::Instant::from_std(until)));
+        loop {
+            tokio::select! {
+                biased;
+                news = self.news.next(), if !self.news.is_empty() => {
+                    if let Some(Some(news)) = news {
+                        return Some(news);
+                    }
+                }
+                () = &mut time_is_up => return None,
+            }
+        }
+    }
+}
+
+fn beside_the_point() -> Refusal {
+    Refusal::Unreachable("the peer answered something else than it was asked".into())
+}

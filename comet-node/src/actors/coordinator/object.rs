@@ -1,0 +1,139 @@
+//! What objects ask of the swarm.
+//!
+//! An object's request has no quorum: it reports who accepted. What the object may ask at all is decided where
+//! it lives; here it is only held to the nodes that it may name.
+
+use comet_routing::{Contact, Key};
+use comet_runtime::{Nodes, Op, OpOutcome, OpResult, Refusal, Trail, Value, actors::Perform};
+use comet_store::Record;
+
+use super::{Operation, client};
+use crate::{
+    operation::{
+        Read, Rule,
+        request::{object_from, replicate},
+    },
+    wire::{Reply, Request},
+};
+
+/// Whom a request goes to: how many live nodes out of which.
+struct Targets {
+    nodes: Vec<Contact>,
+    reach: usize,
+}
+
+impl Operation {
+    /// Carries out a request of an object.
+    pub(super) async fn perform(self, perform: Perform) -> OpResult {
+        let Perform { object, request, copy } = perform;
+        let trail = request.trail;
+        match request.op {
+            Op::Lookup { key } => {
+                let nodes = self.candidates(&key).await?;
+                Ok(OpOutcome::Nodes(nodes))
+            }
+            Op::Get { key, nodes, payload } => self.get_for(object, key, nodes, payload, trail).await,
+            Op::Put { key, data, nodes } => {
+                let put = object_from(key, &data, self.next_sequence(), &self.replication);
+                let targets = (nodes, put.replicas);
+                let request = Request::Put { object: put, trail: trail.into() };
+                self.tell(object, key, targets, request, |reply| client::stored(reply).map(|_| ())).await
+            }
+            Op::Copy { nodes } => match copy {
+                Some(copy) => self.copy(object, nodes, *copy).await,
+                None => Err(Refusal::Invalid("the object to copy is missing".into())),
+            },
+            Op::Delete { key, nodes } => {
+                let request = Request::Delete { key, owner: None, trail: trail.into() };
+                let targets = (nodes, self.replication.replicas);
+                let held = |reply| client::deleted(reply).filter(|held| *held).map(|_| ());
+                self.tell(object, key, targets, request, held).await
+            }
+        }
+    }
+
+    /// A get; without named nodes the nearest replica's answer, else that of each. An object that reads accepts
+    /// puts at its own key.
+    async fn get_for(
+        &self,
+        object: Key,
+        key: Key,
+        nodes: Nodes,
+        payload: Option<Value>,
+        trail: Trail,
+    ) -> OpResult {
+        let one = nodes == Nodes::Closest;
+        let payload = payload.map(|payload| payload.encode());
+        let request = Request::Get { key, payload, callback: Some(object), trail: trail.into() };
+        let conversation = self.converse(request)?;
+        let Targets { nodes, reach } = self.targets(&object, &key, nodes, self.replication.replicas).await?;
+        let limits = self.access.gate.limits();
+        let rule = if one { Rule::First } else { Rule::All };
+        let read = Read::new(nodes, rule, reach, self.period);
+        let answers = conversation.read(read, |reply| client::Got::read(reply, limits)).await.result;
+        if one {
+            let answer = answers?.into_iter().next();
+            return Ok(OpOutcome::Value(answer.map_or(Value::Nil, |(_, got)| got.value)));
+        }
+        let answers = answers.unwrap_or_default().into_iter();
+        Ok(OpOutcome::Values(answers.map(|(node, got)| (node, got.value)).collect()))
+    }
+
+    /// Hands the object itself, code and state, to other nodes.
+    async fn copy(&self, object: Key, nodes: Nodes, record: Record) -> OpResult {
+        // With 0 the object leaves nothing to its node, but here it asks.
+        let replicas = if record.replicas == 0 { self.replication.replicas } else { record.replicas };
+        let request = replicate(record, self.access.clock.wall_ms());
+        let stored = |reply| client::stored(reply).map(|_| ());
+        self.tell(object, object, (nodes, replicas), request, stored).await
+    }
+
+    /// Sends a request to all its targets and says which of them accepted.
+    async fn tell(
+        &self,
+        object: Key,
+        key: Key,
+        (nodes, replicas): (Nodes, u8),
+        request: Request,
+        accepted: impl Fn(Reply) -> Option<()>,
+    ) -> OpResult {
+        let conversation = self.converse(request)?;
+        let Targets { nodes, reach } = self.targets(&object, &key, nodes, replicas).await?;
+        let read = Read::new(nodes, Rule::All, reach, self.period);
+        let answers = conversation.read(read, accepted).await.result.unwrap_or_default();
+        Ok(OpOutcome::Nodes(answers.into_iter().map(|(node, ())| node).collect()))
+    }
+
+    /// The nodes that a request of `object` for `key` goes to; `replicas` of them if it does not say.
+    ///
+    /// What goes to the object's own key goes to its *other* replicas. Nodes that it names for that key are
+    /// addressed only if a lookup finds them close to it, and at the address that the lookup proved; those that
+    /// it names for another key are the ones that contacted it, or its operator lets it name anyone.
+    async fn targets(
+        &self,
+        object: &Key,
+        key: &Key,
+        nodes: Nodes,
+        replicas: u8,
+    ) -> Result<Targets, Refusal> {
+        let own = object == key;
+        let count = match &nodes {
+            Nodes::Closest => usize::from(replicas.max(1)),
+            Nodes::Count(count) => usize::from(*count),
+            Nodes::These(named) => named.len(),
+        };
+        let mut found = match nodes {
+            Nodes::These(named) if !own => return Ok(Targets { nodes: named, reach: count }),
+            Nodes::These(named) => {
+                let mut found = self.candidates(key).await?;
+                found.retain(|node| named.iter().any(|name| name.id == node.id));
+                return Ok(Targets { nodes: found, reach: count });
+            }
+            Nodes::Closest | Nodes::Count(_) => self.candidates(key).await?,
+        };
+        if own {
+            found.retain(|node| node.id != self.access.own.id);
+        }
+        Ok(Targets { nodes: found, reach: count })
+    }
+}

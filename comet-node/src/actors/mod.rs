@@ -1,0 +1,13 @@
+//! The node's own actors: who carries requests to peers, who answers theirs, who runs operations over them.
+//!
+//! Each is a shell: what to ask, whom, and when enough have answered is decided in [`crate::operation`].
+
+mod coordinator;
+mod courier;
+mod responder;
+
+pub use coordinator::{
+    Access, Coordinator, CoordinatorConfig, DeleteObject, GetObject, InspectObject, LookUp, PutObject, ReadLogs,
+};
+pub use courier::{Carry, Connect, Courier, CourierConfig, RouterLinks};
+pub use responder::{Desk, Responder, ResponderConfig};

@@ -1,0 +1,154 @@
+//! The swarm as this node's clients see it, from any thread of the process.
+
+use std::{sync::Arc, sync::atomic::Ordering, time::Instant};
+
+use actix::{Addr, Handler, Message, dev::ToEnvelope, prelude::*};
+use comet_routing::{Contact, Key, Router, actor::TableSize, clock::Clock};
+use comet_runtime::{
+    Refusal,
+    actors::Directory,
+    dht::{
+        Delete, DeleteReport, Dht, Get, GetReport, Inspection, LogProof, LookupReport, Put, PutReport, ReplicaLog,
+    },
+};
+use comet_store::StoreReader;
+
+use crate::{
+    actors::{Coordinator, DeleteObject, GetObject, InspectObject, LookUp, PutObject, ReadLogs},
+    http::{Backend, Health, Metric, NodeReport},
+    transport::Counters,
+};
+
+/// What does not change about a node while it runs.
+#[derive(Clone, Debug)]
+pub struct NodeFacts {
+    /// The node, as peers know it.
+    pub own: Contact,
+    /// The network it belongs to.
+    pub network: String,
+    /// True if it was given nobody to join.
+    pub alone_by_choice: bool,
+    /// When it started.
+    pub started: Instant,
+    /// Time.
+    pub clock: Clock,
+}
+
+/// A node in this process, for its clients.
+#[derive(Clone)]
+pub struct Client {
+    facts: Arc<NodeFacts>,
+    coordinator: Addr<Coordinator>,
+    router: Addr<Router>,
+    reader: StoreReader,
+    directory: Arc<Directory>,
+    counters: Arc<Counters>,
+}
+
+impl Client {
+    pub(crate) fn new(
+        facts: NodeFacts,
+        coordinator: Addr<Coordinator>,
+        router: Addr<Router>,
+        reader: StoreReader,
+        directory: Arc<Directory>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self { facts: Arc::new(facts), coordinator, router, reader, directory, counters }
+    }
+
+    /// The node, as peers know it.
+    pub fn contact(&self) -> Contact {
+        self.facts.own
+    }
+
+    async fn ask<M, T>(&self, message: M) -> Result<T, Refusal>
+    where
+        M: Message<Result = Result<T, Refusal>> + Send + 'static,
+        T: Send + 'static,
+        Coordinator: Handler<M>,
+        Context<Coordinator>: ToEnvelope<Coordinator, M>,
+    {
+        self.coordinator.send(message).await.unwrap_or_else(|_| Err(Refusal::Stopping("the node".into())))
+    }
+
+    async fn peers(&self) -> usize {
+        self.router.send(TableSize).await.unwrap_or(0)
+    }
+}
+
+impl Dht for Client {
+    async fn put(&self, put: Put) -> Result<PutReport, Refusal> {
+        self.ask(PutObject(put)).await
+    }
+
+    async fn get(&self, get: Get) -> Result<GetReport, Refusal> {
+        self.ask(GetObject(get)).await
+    }
+
+    async fn delete(&self, delete: Delete) -> Result<DeleteReport, Refusal> {
+        self.ask(DeleteObject(delete)).await
+    }
+
+    async fn lookup(&self, key: Key) -> Result<LookupReport, Refusal> {
+        self.ask(LookUp(key)).await
+    }
+
+    async fn inspect(&self, key: Key) -> Result<Vec<Inspection>, Refusal> {
+        self.ask(InspectObject(key)).await
+    }
+
+    async fn logs(&self, key: Key, proof: Option<LogProof>) -> Result<Vec<ReplicaLog>, Refusal> {
+        self.ask(ReadLogs { key, proof }).await
+    }
+}
+
+impl Backend for Client {
+    async fn node(&self) -> NodeReport {
+        let totals = self.reader.totals();
+        let uptime = self.facts.clock.now().saturating_duration_since(self.facts.started);
+        NodeReport {
+            id: self.facts.own.id,
+            addresses: vec![self.facts.own.addr],
+            network: self.facts.network.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            uptime_seconds: uptime.as_secs(),
+            peers: self.peers().await as u64,
+            records: totals.records,
+            bytes: totals.bytes,
+            active_objects: self.directory.len() as u64,
+        }
+    }
+
+    async fn metrics(&self) -> Vec<Metric> {
+        let totals = self.reader.totals();
+        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let net = &self.counters;
+        vec![
+            Metric::gauge("comet_peers", "Contacts in the routing table", self.peers().await as f64),
+            Metric::gauge("comet_records", "Records in the store", totals.records as f64),
+            Metric::gauge("comet_store_bytes", "Bytes of the records in the store", totals.bytes as f64),
+            Metric::gauge("comet_active_objects", "Objects whose actor is running", self.directory.len() as f64),
+            Metric::counter("comet_peer_asks_total", "Requests sent to peers", count(&net.asks)),
+            Metric::counter("comet_peer_asks_failed_total", "Requests to peers without an answer", count(&net.asks_failed)),
+            Metric::counter("comet_peer_dials_total", "Connections tried", count(&net.dials)),
+            Metric::counter("comet_peer_dials_failed_total", "Connections that could not be made", count(&net.dials_failed)),
+            Metric::counter("comet_peer_accepted_total", "Connections accepted from peers", count(&net.accepted)),
+            Metric::counter("comet_peer_refused_total", "Connections refused to peers", count(&net.refused)),
+            Metric::counter("comet_peer_challenged_total", "Peers made to prove their address", count(&net.challenged)),
+            Metric::counter("comet_peer_requests_total", "Requests of peers", count(&net.requests)),
+            Metric::counter("comet_peer_requests_overloaded_total", "Requests of peers refused for load", count(&net.requests_overloaded)),
+            Metric::counter("comet_peer_requests_broken_total", "Requests of peers too large, too slow or cut off", count(&net.requests_broken)),
+        ]
+    }
+
+    async fn healthy(&self) -> Health {
+        if self.peers().await == 0 && !self.facts.alone_by_choice {
+            return Health::Unhealthy { reason: "no other node is known".into() };
+        }
+        match self.reader.meta("health") {
+            Ok(_) => Health::Healthy,
+            Err(error) => Health::Unhealthy { reason: error.to_string() },
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! What a request may do on this node: every check between a decoded request and the object it is for.
+//!
+//! The cheap checks come first and signatures last, so that a flood of bad requests costs little. A copy from
+//! a replica passes the same checks as a client's put; only its state is taken on trust, since nobody could
+//! have signed it.
+
+use comet_routing::{Contact, Key, clock::WallMs};
+use comet_runtime::{Bounds, Caller, DecodeError, Limits, Origin, REPLICAS_MAX, Refusal, Trail, Value, visit::Visit};
+use comet_store::{Act, Code, Hash, Ownership, OwnershipError, Record, Statement, Version, content_hash};
+use bytes::Bytes;
+
+use crate::{
+    config::ReplicationConfig,
+    wire::{Object, Request, VALUE_BYTES_MAX},
+};
+
+/// How far ahead of this node's clock the sequence number of an unsigned put may be, in microseconds: a day.
+/// Without a bound, one put could outrank all later ones for ever.
+const SEQUENCE_AHEAD_US: u64 = 24 * 3_600 * 1_000_000;
+
+/// How old, or how far ahead, a proof for reading a log may be, in seconds.
+const PROOF_SECONDS: u64 = 300;
+
+/// Levels that a state has above its fields.
+const STATE_DEPTH: usize = 2;
+
+/// What a copy may set off: nothing, since its request does not say what is left of the budget that it spends.
+const COPY_TRAIL: Trail = Trail { messages: 0, depth: 0 };
+
+/// Checks requests against the limits and the rights of this node.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    network: String,
+    limits: Limits,
+    ttl_seconds: (u64, u64),
+}
+
+/// A request that may be carried out.
+#[derive(Clone, Debug)]
+pub enum Admitted {
+    /// Say that this node is there.
+    Ping,
+    /// Name contacts.
+    FindNode {
+        /// Close to this.
+        target: Key,
+        /// So many at most.
+        count: usize,
+    },
+    /// Ask an object.
+    Visit {
+        /// Which.
+        key: Key,
+        /// What.
+        visit: Visit,
+    },
+}
+
+impl Gate {
+    /// A gate for the objects of one network.
+    pub fn new(network: impl Into<String>, limits: Limits, replication: &ReplicationConfig) -> Self {
+        let ttl_seconds = (replication.ttl_seconds_min, replication.ttl_seconds_max);
+        Self { network: network.into(), limits, ttl_seconds }
+    }
+
+    /// What objects may measure here.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// How long an object that asks for this lifetime is kept, in seconds.
+    pub fn granted_seconds(&self, ttl_seconds: u64) -> u64 {
+        ttl_seconds.max(self.ttl_seconds.0).min(self.ttl_seconds.1)
+    }
+
+    /// Checks a request of the authenticated node `from` that arrives at `now_ms`.
+    pub fn admit(&self, request: Request, from: Contact, now_ms: WallMs) -> Result<Admitted, Refusal> {
+        let caller = Caller { node: from, callback: None, owner: None, origin: Origin::Client };
+        let (key, visit) = match request {
+            Request::Ping => return Ok(Admitted::Ping),
+            Request::FindNode { target, count } => {
+                return Ok(Admitted::FindNode { target, count: usize::from(count) });
+            }
+            Request::Get { key, payload, callback, trail } => {
+                let payload = payload.map(|payload| self.value("the payload", &payload)).transpose()?;
+                (key, Visit::Get { caller: Caller { callback, ..caller }, payload, trail: trail.into() })
+            }
+            Request::Put { object, trail } => {
+                let record = Box::new(self.record(object, now_ms)?);
+                let caller = Caller { owner: owner_of(&record), ..caller };
+                (record.key, Visit::Put { caller, record, trail: trail.into() })
+            }
+            Request::Replicate { object, state, age_seconds, remaining_seconds } => {
+                let copy = self.copy(object, state, age_seconds, remaining_seconds, now_ms)?;
+                let caller = Caller { owner: owner_of(&copy), origin: Origin::Replica, ..caller };
+                (copy.key, Visit::Put { caller, record: Box::new(copy), trail: COPY_TRAIL })
+            }
+            Request::Delete { key, owner, trail } => {
+                let signed = owner.as_ref().map(|(sequence, _)| *sequence);
+                let owner = self.deleter(&key, owner.as_ref())?;
+                (key, Visit::Delete { caller: Caller { owner, ..caller }, signed, trail: trail.into() })
+            }
+            Request::Inspect { key } => (key, Visit::Inspect),
+            Request::Logs { key, proof } => {
+                let proof = proof.as_ref().map(|proof| (proof.sequence, &proof.ownership));
+                self.may_read_log(&key, proof, now_ms)?;
+                (key, Visit::Log)
+            }
+        };
+        Ok(Admitted::Visit { key, visit })
+    }
+
+    /// The record of a put.
+    fn record(&self, object: Object, now_ms: WallMs) -> Result<Record, Refusal> {
+        let Object { key, sequence, ownership, ttl_seconds, replicas, code, data } = object;
+        if replicas > REPLICAS_MAX {
+            return Err(Refusal::Invalid(format!("{replicas} replicas, and the limit is {REPLICAS_MAX}")));
+        }
+        let code_bytes = code.as_ref().map_or(0, |code| code.len());
+        if code_bytes > self.limits.code_bytes {
+            return Err(too_large("the code", code_bytes, self.limits.code_bytes));
+        }
+        match &ownership {
+            Some(_) => must_be_owned(&key)?,
+            None => self.check_sequence(sequence, now_ms)?,
+        }
+        self.value("the value", &data)?;
+        let code = code.map(Code::new);
+        let version = Version { sequence, hash: content_hash(code.as_ref().map(|code| &code.hash), &data) };
+        if let Some(ownership) = &ownership {
+            let act = Act::Put { content: &version.hash, ttl_seconds, replicas };
+            self.verify(ownership, &key, sequence, act)?;
+        }
+        let lifetime_ms = self.granted_seconds(ttl_seconds).saturating_mul(1_000);
+        Ok(Record {
+            key,
+            ownership,
+            version,
+            created_ms: now_ms,
+            expires_ms: now_ms.saturating_add(lifetime_ms),
+            ttl_seconds,
+            replicas,
+            code,
+            data,
+            state: Bytes::new(),
+        })
+    }
+
+    /// The record of a replica's copy. An owned key wants its owner's signature here, since no handler is asked.
+    fn copy(
+        &self,
+        object: Object,
+        state: Bytes,
+        age_seconds: u64,
+        remaining_seconds: u64,
+        now_ms: WallMs,
+    ) -> Result<Record, Refusal> {
+        if remaining_seconds == 0 {
+            return Err(Refusal::Invalid("the copy has expired".into()));
+        }
+        if object.key.is_owned() && object.ownership.is_none() {
+            return Err(not_owner(OwnershipError::Unsigned));
+        }
+        if !state.is_empty() {
+            let bounds = Bounds { bytes: VALUE_BYTES_MAX, depth: self.limits.depth + STATE_DEPTH };
+            Value::decode(&state, bounds).map_err(|error| unreadable("the state", &error))?;
+        }
+        let record = self.record(object, now_ms)?;
+        let expires_ms = now_ms.saturating_add(remaining_seconds.saturating_mul(1_000));
+        Ok(Record {
+            created_ms: now_ms.saturating_sub(age_seconds.saturating_mul(1_000)),
+            expires_ms: expires_ms.min(record.expires_ms),
+            state,
+            ..record
+        })
+    }
+
+    fn check_sequence(&self, sequence: u64, now_ms: WallMs) -> Result<(), Refusal> {
+        let latest = now_ms.saturating_mul(1_000).saturating_add(SEQUENCE_AHEAD_US);
+        if sequence > latest {
+            return Err(Refusal::Invalid("the put is dated more than a day ahead".into()));
+        }
+        Ok(())
+    }
+
+    /// The owner that signed a deletion; an unsigned one is the object's to judge.
+    fn deleter(&self, key: &Key, owner: Option<&(u64, Ownership)>) -> Result<Option<Hash>, Refusal> {
+        let Some((sequence, ownership)) = owner else { return Ok(None) };
+        must_be_owned(key)?;
+        self.verify(ownership, key, *sequence, Act::Delete)?;
+        Ok(Some(ownership.public_key))
+    }
+
+    fn may_read_log(
+        &self,
+        key: &Key,
+        proof: Option<(u64, &Ownership)>,
+        now_ms: WallMs,
+    ) -> Result<(), Refusal> {
+        let Some((seconds, ownership)) = proof else {
+            return if key.is_owned() { Err(not_owner(OwnershipError::Unsigned)) } else { Ok(()) };
+        };
+        must_be_owned(key)?;
+        if seconds.abs_diff(now_ms / 1_000) > PROOF_SECONDS {
+            let text = format!("the proof is dated more than {PROOF_SECONDS} s from this node's clock");
+            return Err(Refusal::NotOwner(text));
+        }
+        self.verify(ownership, key, seconds, Act::ReadLog)
+    }
+
+    fn verify(&self, ownership: &Ownership, key: &Key, sequence: u64, act: Act<'_>) -> Result<(), Refusal> {
+        let statement = Statement { network: &self.network, key, sequence, act };
+        ownership.verify(&statement).map_err(not_owner)
+    }
+
+    fn value(&self, what: &str, bytes: &[u8]) -> Result<Value, Refusal> {
+        Value::decode(bytes, self.limits.value_bounds()).map_err(|error| unreadable(what, &error))
+    }
+}
+
+fn owner_of(record: &Record) -> Option<[u8; 32]> {
+    record.ownership.as_ref().map(|ownership| ownership.public_key)
+}
+
+fn must_be_owned(key: &Key) -> Result<(), Refusal> {
+    if key.is_owned() {
+        return Ok(());
+    }
+    Err(Refusal::Invalid("the request is signed and the key belongs to nobody".into()))
+}
+
+fn not_owner(error: OwnershipError) -> Refusal {
+    Refusal::NotOwner(error.to_string())
+}
+
+fn unreadable(what: &str, error: &DecodeError) -> Refusal {
+    match error {
+        DecodeError::TooLarge { size, limit } => too_large(what, *size, *limit),
+        _ => Refusal::Invalid(format!("{what} is not usable: {error}")),
+    }
+}
+
+fn too_large(what: &str, size: usize, limit: usize) -> Refusal {
+    let of = |bytes| u64::try_from(bytes).unwrap_or(u64::MAX);
+    Refusal::TooLarge { what: what.into(), size: of(size), limit: of(limit) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,66 @@
+//! What a node does with objects that live on several nodes: the decisions, without a clock or a socket.
+//!
+//! [`Write`] and [`Read`] say which replica to ask next and when enough have answered; [`Gate`] decides what
+//! a request may do here; [`request`] turns what clients and objects want into requests and [`reply_of`]
+//! turns what a replica did into a reply. The actors in [`crate::actors`] drive them.
+
+mod estimates;
+mod gate;
+mod places;
+mod read;
+mod reply;
+pub mod request;
+mod roster;
+mod write;
+
+use std::time::{Duration, Instant};
+
+use comet_runtime::Refusal;
+
+use crate::wire::Reply;
+
+pub use estimates::Estimates;
+pub use gate::{Admitted, Gate};
+pub use places::{Place, Places};
+pub use read::{Read, ReadOutcome, ReadStep, Rule};
+pub use reply::reply_of;
+pub use roster::CANDIDATES_MAX;
+pub use write::{Write, WriteOutcome, WriteStep};
+
+/// From when to when an operation runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Period {
+    /// When it was asked for.
+    pub began: Instant,
+    /// When it ends with what it has.
+    pub deadline: Instant,
+}
+
+/// What came of asking one node.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Heard {
+    /// It did what was asked.
+    Reply(Reply),
+    /// It is there and says no.
+    Refused(Refusal),
+    /// It did not answer, or not in words that this node understands.
+    Failed(Refusal),
+}
+
+impl Period {
+    /// `length` from `now` on.
+    pub fn starting(now: Instant, length: Duration) -> Self {
+        Self { began: now, deadline: now + length }
+    }
+
+    /// What is left of it.
+    pub fn left(&self, now: Instant) -> Duration {
+        self.deadline.saturating_duration_since(now)
+    }
+
+    /// What those hear who waited in vain.
+    pub fn timeout(&self) -> Refusal {
+        let length = self.deadline.saturating_duration_since(self.began);
+        Refusal::Timeout { deadline_ms: u64::try_from(length.as_millis()).unwrap_or(u64::MAX) }
+    }
+}

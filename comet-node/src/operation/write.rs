@@ -1,0 +1,182 @@
+//! Storing something on the nodes closest to its key.
+//!
+//! A [`Write`] asks as many nodes at once as copies are wanted, and the next one whenever a node fails or is
+//! suspect. It is [done](WriteStep::Done) as soon as a quorum has stored it, and may then be driven on until
+//! it is [over](WriteStep::Over), so that the rest is stored as well.
+//!
+//! *How many copies.* No more than there are nodes: of `wanted` 8 in a swarm of 3 nodes become 3. The quorum
+//! is a majority of that number. A configured quorum is never more than what the put asks for, but it is not
+//! lowered for want of nodes: who insists on three copies is refused while there are only two nodes.
+
+use std::time::Instant;
+
+use comet_routing::Contact;
+use comet_runtime::Refusal;
+
+use super::{
+    Period,
+    roster::{Roster, Standing, Tally, commonest, is_verdict},
+};
+
+/// What a [`Write`] wants next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum WriteStep<T> {
+    /// Ask this node to store it, then poll again.
+    Ask(Contact),
+    /// Nothing to do before `until` unless something is reported.
+    Wait {
+        /// When to poll again at the latest.
+        until: Instant,
+    },
+    /// It is decided, once. What is still under way may be left to run; polling goes on until it is over.
+    Done(WriteOutcome<T>),
+    /// Nothing is under way any more.
+    Over,
+}
+
+/// What a write achieved when it was decided.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WriteOutcome<T> {
+    /// Whether a quorum stored it; else why not.
+    pub result: Result<(), Refusal>,
+    /// Who stored it so far, nearest first, and what they said.
+    pub stored: Vec<(Contact, T)>,
+    /// Who refused or failed so far, nearest first.
+    pub failed: Vec<(Contact, Refusal)>,
+    /// Copies wanted: no more than there are nodes.
+    pub wanted: u8,
+    /// Copies that were needed.
+    pub quorum: u8,
+}
+
+/// A write to the nodes closest to a key. `T` is what a node says when it has stored it.
+#[derive(Clone, Debug)]
+pub struct Write<T> {
+    roster: Roster<T>,
+    wanted: usize,
+    quorum: usize,
+    period: Period,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Undecided,
+    Succeeded,
+    Failed,
+}
+
+impl<T: Clone> Write<T> {
+    /// A write of `wanted` copies (at least one) to the first of `candidates`, which come nearest first.
+    ///
+    /// `quorum` is the configured one, `None` for a majority.
+    pub fn new(
+        candidates: impl IntoIterator<Item = Contact>,
+        wanted: u8,
+        quorum: Option<u8>,
+        period: Period,
+    ) -> Self {
+        let roster = Roster::new(candidates);
+        let asked_for = usize::from(wanted.max(1));
+        let wanted = asked_for.min(roster.len());
+        let quorum = quorum.map_or(wanted / 2 + 1, |quorum| usize::from(quorum).clamp(1, asked_for));
+        Self { roster, wanted, quorum, period, phase: Phase::Undecided }
+    }
+
+    /// This node has stored it.
+    pub fn on_stored(&mut self, by: &Contact, said: T) {
+        self.roster.settle(&by.id, Standing::Answered(said));
+    }
+
+    /// This node is there and says no.
+    pub fn on_refused(&mut self, by: &Contact, refusal: Refusal) {
+        self.roster.settle(&by.id, Standing::Refused(refusal));
+    }
+
+    /// This node will not answer.
+    pub fn on_failed(&mut self, by: &Contact, refusal: Refusal) {
+        self.roster.settle(&by.id, Standing::Failed(refusal));
+    }
+
+    /// This node did not acknowledge the request in time; a late answer still counts.
+    pub fn on_suspect(&mut self, node: &Contact, now: Instant) {
+        self.roster.suspect(&node.id, now);
+    }
+
+    /// What to do next.
+    pub fn poll(&mut self, now: Instant) -> WriteStep<T> {
+        let tally = self.roster.tally();
+        let late = now >= self.period.deadline;
+        if self.phase == Phase::Undecided {
+            if tally.answered >= self.quorum {
+                return self.decide(Phase::Succeeded, Ok(()), None);
+            }
+            if late || self.attainable(&tally) < self.quorum {
+                let timeout = late.then(|| self.period.timeout());
+                let failure = self.failure(&tally, timeout.as_ref());
+                return self.decide(Phase::Failed, Err(failure), timeout.as_ref());
+            }
+        }
+        let finished = late || (tally.asked == 0 && tally.suspect == 0);
+        if self.phase != Phase::Failed
+            && !late
+            && self.places_free(&tally) > 0
+            && let Some(next) = self.roster.ask_next()
+        {
+            return WriteStep::Ask(next);
+        }
+        if finished && self.phase != Phase::Undecided {
+            return WriteStep::Over;
+        }
+        WriteStep::Wait { until: self.period.deadline }
+    }
+
+    /// Copies that are neither stored nor expected. A node with a verdict keeps its place: where the object
+    /// says no, nobody farther away is to be persuaded.
+    fn places_free(&self, tally: &Tally) -> usize {
+        self.wanted.saturating_sub(tally.answered + tally.verdicts + tally.asked)
+    }
+
+    /// Copies that there may be in the end.
+    fn attainable(&self, tally: &Tally) -> usize {
+        tally.answered + tally.asked + tally.suspect + self.places_free(tally).min(tally.unasked)
+    }
+
+    fn decide(&mut self, phase: Phase, result: Result<(), Refusal>, late: Option<&Refusal>) -> WriteStep<T> {
+        self.phase = phase;
+        WriteStep::Done(WriteOutcome {
+            result,
+            stored: self.roster.answers(),
+            failed: self.roster.failures(late),
+            wanted: count(self.wanted),
+            quorum: count(self.quorum),
+        })
+    }
+
+    /// The verdict that most of those who answered gave; else that there is no quorum.
+    fn failure(&self, tally: &Tally, late: Option<&Refusal>) -> Refusal {
+        if let Some((verdict, times)) = commonest(self.roster.refusals(is_verdict))
+            && times * 2 > tally.heard()
+        {
+            return verdict.clone();
+        }
+        let reasons: Vec<_> = self.roster.failures(late).into_iter().map(|(_, refusal)| refusal).collect();
+        let reason = match commonest(reasons.iter()) {
+            Some((refusal, _)) => refusal.to_string(),
+            None => format!("the swarm has {} nodes for it", self.roster.len()),
+        };
+        Refusal::NoQuorum {
+            stored: count(tally.answered),
+            wanted: count(self.wanted),
+            quorum: count(self.quorum),
+            reason,
+        }
+    }
+}
+
+fn count(n: usize) -> u8 {
+    u8::try_from(n).unwrap_or(u8::MAX)
+}
+
+#[cfg(test)]
+mod tests;

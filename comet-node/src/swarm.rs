@@ -1,0 +1,114 @@
+//! A whole swarm in one process: full nodes on loopback, with stores on disk and QUIC between them.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use anyhow::Context as _;
+
+use crate::{
+    client::Client,
+    config::NodeConfig,
+    demo, http,
+    node::{Node, Threads, block_on},
+    process,
+};
+
+/// What a swarm consists of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SwarmOptions {
+    /// How many nodes.
+    pub nodes: usize,
+    /// Directory of the nodes' keys and stores; without one, a temporary directory.
+    pub data: Option<PathBuf>,
+    /// True to store and read an example object first.
+    pub demo: bool,
+}
+
+/// A running swarm.
+pub struct Swarm {
+    nodes: Vec<Node>,
+    /// Kept to the end: the nodes' actors run on them.
+    threads: Threads,
+    /// Removed when the swarm is gone.
+    _temporary: Option<tempfile::TempDir>,
+}
+
+impl Swarm {
+    /// Starts the nodes one after the other; each joins through those before it.
+    pub async fn start(options: &SwarmOptions, config: &NodeConfig) -> anyhow::Result<Self> {
+        let temporary = match options.data {
+            Some(_) => None,
+            None => Some(tempfile::tempdir().context("cannot make a temporary directory")?),
+        };
+        let top = match (&options.data, &temporary) {
+            (Some(data), _) => data.clone(),
+            (None, Some(temporary)) => temporary.path().to_owned(),
+            (None, None) => PathBuf::new(),
+        };
+        let threads = Threads::spawn(config.runtime.workers)?;
+        let mut nodes: Vec<Node> = Vec::new();
+        for n in 1..=options.nodes {
+            let mut config = config.clone();
+            config.node.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            config.node.data = top.join(format!("node-{n}"));
+            // Three nodes to join through are as good as all, and a restart of any of them does no harm.
+            config.node.peers = nodes.iter().take(3).map(|node| node.client().contact().addr.to_string()).collect();
+            nodes.push(Node::start(&config, &threads).await.with_context(|| format!("node {n}"))?);
+        }
+        Ok(Self { nodes, threads, _temporary: temporary })
+    }
+
+    /// Waits until every node has looked itself up.
+    pub async fn joined(&self) {
+        for node in &self.nodes {
+            node.joined().await;
+        }
+    }
+
+    /// The nodes as their clients see them, in the order in which they were started.
+    pub fn clients(&self) -> Vec<Client> {
+        self.nodes.iter().map(|node| node.client().clone()).collect()
+    }
+
+    /// Stops all nodes, then the threads.
+    pub async fn stop(self) {
+        for node in self.nodes {
+            node.stop().await;
+        }
+        drop(self.threads);
+    }
+}
+
+/// Runs a swarm until it is told to stop; the first node answers HTTP on the configured address.
+pub fn run(options: &SwarmOptions, config: &NodeConfig) -> anyhow::Result<()> {
+    process::end_on_panic();
+    block_on(async {
+        let swarm = Swarm::start(options, config).await?;
+        let clients = swarm.clients();
+        let first = clients.first().cloned().context("a swarm has at least one node")?;
+        let (server, http) = http::serve(&config.http, &config.limits, &config.replication, first)?;
+        let stop = server.handle();
+        let serving = actix_rt::spawn(server);
+        swarm.joined().await;
+        println!("comet-node {}: {} nodes on loopback", env!("CARGO_PKG_VERSION"), clients.len());
+        for (n, client) in clients.iter().enumerate() {
+            println!("  node {:<3} {} udp {}", n + 1, short(&client.contact().id.to_string()), client.contact().addr);
+        }
+        println!("  http     http://{http}\n");
+        if options.demo {
+            println!("{}", demo::show(&clients, http).await.context("the demonstration failed")?);
+        }
+        println!("Press Ctrl-C to stop.");
+        process::told_to_stop().await.context("cannot wait for signals")?;
+        stop.stop(true).await;
+        serving.await.ok();
+        swarm.stop().await;
+        Ok(())
+    })
+}
+
+fn short(id: &str) -> &str {
+    id.get(..16).unwrap_or(id)
+}
