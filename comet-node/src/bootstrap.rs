@@ -121,7 +121,11 @@ impl Bootstrap {
         let own = self.own;
         let attempt = async move {
             let greetings = futures_util::future::join_all(
-                resolve(&peers).await.into_iter().chain(saved).map(|addr| greet.send(Greet { addr, deadline: GREET_DEADLINE })),
+                resolve(&peers)
+                    .await
+                    .into_iter()
+                    .chain(saved)
+                    .map(|addr| greet.send(Greet { addr, deadline: GREET_DEADLINE })),
             );
             let mut met = 0;
             for contact in greetings.await.into_iter().flatten().flatten() {
@@ -221,10 +225,7 @@ impl Handler<SaveContacts> for Bootstrap {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use comet_routing::{
-        actor::FindNodeError,
-        lookup::Outcome,
-    };
+    use comet_routing::{actor::FindNodeError, lookup::Outcome};
     use comet_store::StoreError;
     use rand::SeedableRng;
     use tokio::{sync::mpsc, time::Instant};

@@ -8,7 +8,8 @@ use comet_runtime::{
     Refusal,
     actors::Directory,
     dht::{
-        Delete, DeleteReport, Dht, Get, GetReport, Inspection, LogProof, LookupReport, Put, PutReport, ReplicaLog,
+        Delete, DeleteReport, Dht, Get, GetReport, Inspection, LogProof, LookupReport, Put, PutReport,
+        ReplicaLog,
     },
 };
 use comet_store::StoreReader;
@@ -128,17 +129,45 @@ impl Backend for Client {
             Metric::gauge("comet_peers", "Contacts in the routing table", self.peers().await as f64),
             Metric::gauge("comet_records", "Records in the store", totals.records as f64),
             Metric::gauge("comet_store_bytes", "Bytes of the records in the store", totals.bytes as f64),
-            Metric::gauge("comet_active_objects", "Objects whose actor is running", self.directory.len() as f64),
+            Metric::gauge(
+                "comet_active_objects",
+                "Objects whose actor is running",
+                self.directory.len() as f64,
+            ),
             Metric::counter("comet_peer_asks_total", "Requests sent to peers", count(&net.asks)),
-            Metric::counter("comet_peer_asks_failed_total", "Requests to peers without an answer", count(&net.asks_failed)),
+            Metric::counter(
+                "comet_peer_asks_failed_total",
+                "Requests to peers without an answer",
+                count(&net.asks_failed),
+            ),
             Metric::counter("comet_peer_dials_total", "Connections tried", count(&net.dials)),
-            Metric::counter("comet_peer_dials_failed_total", "Connections that could not be made", count(&net.dials_failed)),
-            Metric::counter("comet_peer_accepted_total", "Connections accepted from peers", count(&net.accepted)),
+            Metric::counter(
+                "comet_peer_dials_failed_total",
+                "Connections that could not be made",
+                count(&net.dials_failed),
+            ),
+            Metric::counter(
+                "comet_peer_accepted_total",
+                "Connections accepted from peers",
+                count(&net.accepted),
+            ),
             Metric::counter("comet_peer_refused_total", "Connections refused to peers", count(&net.refused)),
-            Metric::counter("comet_peer_challenged_total", "Peers made to prove their address", count(&net.challenged)),
+            Metric::counter(
+                "comet_peer_challenged_total",
+                "Peers made to prove their address",
+                count(&net.challenged),
+            ),
             Metric::counter("comet_peer_requests_total", "Requests of peers", count(&net.requests)),
-            Metric::counter("comet_peer_requests_overloaded_total", "Requests of peers refused for load", count(&net.requests_overloaded)),
-            Metric::counter("comet_peer_requests_broken_total", "Requests of peers too large, too slow or cut off", count(&net.requests_broken)),
+            Metric::counter(
+                "comet_peer_requests_overloaded_total",
+                "Requests of peers refused for load",
+                count(&net.requests_overloaded),
+            ),
+            Metric::counter(
+                "comet_peer_requests_broken_total",
+                "Requests of peers too large, too slow or cut off",
+                count(&net.requests_broken),
+            ),
         ]
     }
 

@@ -34,7 +34,14 @@ pub async fn show(nodes: &[Client], http: SocketAddr) -> Result<String, Refusal>
             let report = node.get(get(Read::First)).await?;
             if let Some(answer) = report.answers.first() {
                 let (who, value) = (name(nodes, &answer.replica), text(&answer.value));
-                say(&mut out, &format!("get through node {:<2} → {value:<14} {who} answered, {} steps", through + 1, answer.usage.steps));
+                say(
+                    &mut out,
+                    &format!(
+                        "get through node {:<2} → {value:<14} {who} answered, {} steps",
+                        through + 1,
+                        answer.usage.steps
+                    ),
+                );
             }
         }
     }
@@ -80,7 +87,11 @@ fn text(value: &Value) -> String {
 
 /// What a client needs to be told when the node is not where it looks by itself.
 fn remote(http: SocketAddr) -> String {
-    if http.port() == crate::config::HTTP_PORT { String::new() } else { format!("\n    export COMET_NODE=http://{http}") }
+    if http.port() == crate::config::HTTP_PORT {
+        String::new()
+    } else {
+        format!("\n    export COMET_NODE=http://{http}")
+    }
 }
 
 fn say(out: &mut String, line: &str) {

@@ -24,8 +24,8 @@ use rand_chacha::ChaCha12Rng;
 
 use crate::{
     actors::{
-        Access, Connect, Coordinator, CoordinatorConfig, Courier, CourierConfig, Desk, Responder, ResponderConfig,
-        RouterLinks,
+        Access, Connect, Coordinator, CoordinatorConfig, Courier, CourierConfig, Desk, Responder,
+        ResponderConfig, RouterLinks,
     },
     bootstrap::{Bootstrap, CONTACTS_META, Connections, SaveContacts, decode_contacts},
     client::{Client, NodeFacts},
@@ -102,7 +102,8 @@ impl Node {
     /// Starts a node; it joins the swarm on its own.
     pub async fn start(config: &NodeConfig, threads: &Threads) -> Result<Self, StartError> {
         let identity = Identity::of_directory(&config.node.data)?;
-        let (writer, reader) = comet_store::open(&config.node.data, &config.node.network, config.store.clone())?;
+        let (writer, reader) =
+            comet_store::open(&config.node.data, &config.node.network, config.store.clone())?;
         let store_thread = Worker::spawn("store")?;
         let rng = ChaCha12Rng::try_from_rng(&mut SysRng).map_err(io::Error::other)?;
         let plan = Plan { config, threads, identity, reader, clock: Clock::System, rng };
@@ -158,8 +159,12 @@ impl Plan<'_> {
         let network = &threads.network;
         let seats = Seats::default();
         let inbound = seats.responder.address().recipient();
-        let transport =
-            QuicTransport::bind(config.node.listen, config.transport.clone(), self.identity.clone(), inbound)?;
+        let transport = QuicTransport::bind(
+            config.node.listen,
+            config.transport.clone(),
+            self.identity.clone(),
+            inbound,
+        )?;
         let own = Contact::new(self.identity.node_id(), reachable(transport.local_address()));
         let counters = transport.counters();
         let transport = network.start(move || transport);
@@ -167,12 +172,14 @@ impl Plan<'_> {
         let directory = Arc::new(Directory::default());
         let shards = self.start_shards(own, &seats, &directory);
         let replica = {
-            let shards: Vec<Recipient<Deliver>> = shards.iter().map(|shard| shard.clone().recipient()).collect();
+            let shards: Vec<Recipient<Deliver>> =
+                shards.iter().map(|shard| shard.clone().recipient()).collect();
             Replica::new(directory.clone(), self.reader.clone(), shards, clock)
         };
         let gate =
             Arc::new(Gate::new(config.node.network.clone(), config.limits.clone(), &config.replication));
-        let expired: Vec<Recipient<RecordExpired>> = shards.iter().map(|shard| shard.clone().recipient()).collect();
+        let expired: Vec<Recipient<RecordExpired>> =
+            shards.iter().map(|shard| shard.clone().recipient()).collect();
         let store = store_thread.seat(seats.store, move || ReplicaStore::new(writer, clock, expired));
 
         let router = self.start_router(own, seats.router, &seats.courier);
@@ -186,11 +193,23 @@ impl Plan<'_> {
             answered: router.clone().recipient(),
             suspected: router.clone().recipient(),
         }));
-        let desk = Desk { own, gate: gate.clone(), replica: replica.clone(), closest: router.clone().recipient(), clock };
+        let desk = Desk {
+            own,
+            gate: gate.clone(),
+            replica: replica.clone(),
+            closest: router.clone().recipient(),
+            clock,
+        };
         let heard = router.clone().recipient();
         network.seat(seats.responder, move || Responder::new(desk, heard, ResponderConfig::default()));
-        let access =
-            Access { own, gate, replica, find_node: router.clone().recipient(), carry: courier.recipient(), clock };
+        let access = Access {
+            own,
+            gate,
+            replica,
+            find_node: router.clone().recipient(),
+            carry: courier.recipient(),
+            clock,
+        };
         let replication = CoordinatorConfig::new(config.replication.clone());
         let coordinator = network.seat(seats.coordinator, move || Coordinator::new(access, replication));
         let bootstrap = self.start_bootstrap(own, &transport, &router, &store);

@@ -26,7 +26,9 @@ fn sentence(panic: &PanicHookInfo<'_>) -> String {
     let what = payload.downcast_ref::<&str>().map(ToString::to_string);
     let what = what.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
     let place = panic.location().map_or_else(String::new, |at| format!(" at {}:{}", at.file(), at.line()));
-    format!("comet-node: this is a bug in Comet{place}: {what}; nothing acknowledged is lost, please report it")
+    format!(
+        "comet-node: this is a bug in Comet{place}: {what}; nothing acknowledged is lost, please report it"
+    )
 }
 
 /// Resolves when the process is told to stop: Ctrl-C, or the signal that service managers send.

@@ -54,7 +54,8 @@ impl Swarm {
             config.node.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
             config.node.data = top.join(format!("node-{n}"));
             // Three nodes to join through are as good as all, and a restart of any of them does no harm.
-            config.node.peers = nodes.iter().take(3).map(|node| node.client().contact().addr.to_string()).collect();
+            config.node.peers =
+                nodes.iter().take(3).map(|node| node.client().contact().addr.to_string()).collect();
             nodes.push(Node::start(&config, &threads).await.with_context(|| format!("node {n}"))?);
         }
         Ok(Self { nodes, threads, _temporary: temporary })
@@ -94,7 +95,12 @@ pub fn run(options: &SwarmOptions, config: &NodeConfig) -> anyhow::Result<()> {
         swarm.joined().await;
         println!("comet-node {}: {} nodes on loopback", env!("CARGO_PKG_VERSION"), clients.len());
         for (n, client) in clients.iter().enumerate() {
-            println!("  node {:<3} {} udp {}", n + 1, short(&client.contact().id.to_string()), client.contact().addr);
+            println!(
+                "  node {:<3} {} udp {}",
+                n + 1,
+                short(&client.contact().id.to_string()),
+                client.contact().addr
+            );
         }
         println!("  http     http://{http}\n");
         if options.demo {

@@ -28,13 +28,14 @@ impl Worker {
     /// Starts a thread; `name` is what a debugger shows.
     pub fn spawn(name: &str) -> io::Result<Self> {
         let (started, system) = mpsc::channel();
-        let thread = std::thread::Builder::new().name(name.into()).stack_size(STACK_BYTES).spawn(move || {
-            let runner = System::new();
-            started.send(System::current()).ok();
-            if let Err(error) = runner.run() {
-                log::error!("a worker thread ended with {error}");
-            }
-        })?;
+        let thread =
+            std::thread::Builder::new().name(name.into()).stack_size(STACK_BYTES).spawn(move || {
+                let runner = System::new();
+                started.send(System::current()).ok();
+                if let Err(error) = runner.run() {
+                    log::error!("a worker thread ended with {error}");
+                }
+            })?;
         let system = system.recv().map_err(|_| io::Error::other("the thread ended at once"))?;
         Ok(Self { system, thread: Some(thread) })
     }

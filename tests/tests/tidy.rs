@@ -2,7 +2,8 @@
 
 use comet_tests::source::{Source, files, root, without_tests};
 
-const CRATES: [&str; 6] = ["comet-routing", "comet-store", "comet-runtime", "comet-apps", "comet-node", "tests"];
+const CRATES: [&str; 6] =
+    ["comet-routing", "comet-store", "comet-runtime", "comet-apps", "comet-node", "tests"];
 
 /// Longest source file, tests included.
 const LINES_MAX: usize = 700;
@@ -14,7 +15,10 @@ fn sources() -> Vec<Source> {
 }
 
 fn offenders(rule: impl Fn(&Source) -> Option<String>) -> Vec<String> {
-    sources().iter().filter_map(|source| rule(source).map(|what| format!("{}: {what}", source.path))).collect()
+    sources()
+        .iter()
+        .filter_map(|source| rule(source).map(|what| format!("{}: {what}", source.path)))
+        .collect()
 }
 
 #[test]
@@ -29,7 +33,8 @@ fn a_file_has_one_subject_and_under_700_lines() {
 #[test]
 fn crates_depend_in_one_direction() {
     for (at, name) in CRATES.iter().enumerate() {
-        let manifest = std::fs::read_to_string(root().join(name).join("Cargo.toml")).expect("each crate has a manifest");
+        let manifest =
+            std::fs::read_to_string(root().join(name).join("Cargo.toml")).expect("each crate has a manifest");
         for later in &CRATES[at + 1..] {
             assert!(!manifest.contains(&format!("{later}.workspace")), "{name} must not depend on {later}");
         }
@@ -63,7 +68,8 @@ fn pure_crates_read_no_clock() {
     let allowed = ["comet-routing/src/clock.rs", "comet-runtime/src/sandbox/mod.rs"];
     let reading = offenders(|source| {
         let pure = ["comet-routing/src", "comet-store/src", "comet-runtime/src", "comet-apps/src"];
-        let is_pure = pure.iter().any(|dir| source.path.starts_with(dir)) && !allowed.contains(&source.path.as_str());
+        let is_pure =
+            pure.iter().any(|dir| source.path.starts_with(dir)) && !allowed.contains(&source.path.as_str());
         let calls = ["Instant::now()", "SystemTime::now()", "rand::rng()", "thread_rng", "thread::sleep"];
         let hit = calls.iter().find(|call| without_tests(&source.text).contains(*call));
         hit.filter(|_| is_pure).map(|call| format!("calls {call}"))
@@ -113,7 +119,11 @@ fn tests_never_sleep() {
     let sleeps = ["thread::sle.ep", "time::sle.ep("].map(|word| word.replacen('.', "", 1));
     let sleeping = offenders(|source| {
         let is_test = source.path.contains("/tests/") || source.path.starts_with("tests/");
-        let text = if is_test { source.text.as_str() } else { source.text.split("#[cfg(test)]").nth(1).unwrap_or("") };
+        let text = if is_test {
+            source.text.as_str()
+        } else {
+            source.text.split("#[cfg(test)]").nth(1).unwrap_or("")
+        };
         sleeps.iter().find(|word| text.contains(*word)).cloned()
     });
     assert_eq!(sleeping, Vec::<String>::new());
@@ -125,7 +135,8 @@ fn every_dependency_is_justified_in_the_architecture() {
     let table = manifest.split("[workspace.dependencies]").nth(1).expect("it lists dependencies");
     let table = table.split("\n[").next().unwrap_or(table);
     let names = table.lines().filter_map(|line| line.split_once(" = ").map(|(name, _)| name.trim()));
-    let architecture = std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("there is an ARCHITECTURE.md");
+    let architecture =
+        std::fs::read_to_string(root().join("ARCHITECTURE.md")).expect("there is an ARCHITECTURE.md");
     let missing: Vec<_> = names
         .filter(|name| !name.starts_with("comet-") && !name.starts_with('#'))
         .filter(|name| !architecture.contains(&format!("`{name}`")))

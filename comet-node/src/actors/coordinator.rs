@@ -231,6 +231,3 @@ impl Handler<Perform> for Coordinator {
         Box::pin(async move { operation?.perform(perform).await })
     }
 }
-
-#[cfg(test)]
-mod tests;

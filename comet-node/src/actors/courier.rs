@@ -301,6 +301,3 @@ fn refusal_of(error: TransportError, deadline: Duration) -> Refusal {
 async fn sleep_until(at: Instant) {
     time::sleep_until(time::Instant::from_std(at)).await;
 }
-
-#[cfg(test)]
-mod tests;

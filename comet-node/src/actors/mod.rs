@@ -7,7 +7,8 @@ mod courier;
 mod responder;
 
 pub use coordinator::{
-    Access, Coordinator, CoordinatorConfig, DeleteObject, GetObject, InspectObject, LookUp, PutObject, ReadLogs,
+    Access, Coordinator, CoordinatorConfig, DeleteObject, GetObject, InspectObject, LookUp, PutObject,
+    ReadLogs,
 };
 pub use courier::{Carry, Connect, Courier, CourierConfig, RouterLinks};
 pub use responder::{Desk, Responder, ResponderConfig};

@@ -144,6 +144,3 @@ impl Desk {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -65,6 +65,22 @@ pub(super) enum Command {
 }
 
 /// Where the node is and how to speak with it.
+impl Command {
+    /// True if the command is to print one JSON document, also when it fails.
+    pub(super) fn wants_json(&self) -> bool {
+        let target = match self {
+            Self::Run(_) | Self::Swarm(_) => return false,
+            Self::Put(args) => &args.target,
+            Self::Get(args) => &args.target,
+            Self::Delete(args) | Self::Inspect(args) | Self::Logs(args) => &args.target,
+            Self::Lookup(args) => &args.target,
+            Self::Id(args) => &args.target,
+            Self::Limits(args) => &args.target,
+        };
+        target.json
+    }
+}
+
 #[derive(Debug, Args)]
 pub(super) struct Target {
     /// The node's HTTP address

@@ -81,10 +81,14 @@ pub fn main() -> ExitCode {
         (true, false) => Look::Terminal,
         (false, _) => Look::Pipe,
     };
+    let json = cli.command.wants_json();
     match execute(cli, look, &mut output.lock()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
         Err(error) => {
+            if let (true, CommandError::Refused(problem)) = (json, &error) {
+                let _ = writeln!(io::stdout(), "{}", serde_json::json!(problem));
+            }
             let _ = writeln!(io::stderr(), "comet-node: {error}");
             ExitCode::from(error.exit_code())
         }

@@ -12,8 +12,11 @@ use crate::{
     swarm::SwarmOptions,
 };
 
-/// What is logged unless `RUST_LOG` says otherwise.
-const LOG_FILTER: &str = "info";
+/// What a node logs unless `RUST_LOG` says otherwise.
+const NODE_LOG_FILTER: &str = "warn,comet_node=info";
+
+/// What a swarm logs unless `RUST_LOG` says otherwise: eight nodes' comings and goings would bury the rest.
+const SWARM_LOG_FILTER: &str = "warn";
 
 /// `comet-node run`
 pub(super) fn run(args: RunArgs) -> Result<(), CommandError> {
@@ -23,7 +26,7 @@ pub(super) fn run(args: RunArgs) -> Result<(), CommandError> {
         .set("node.data", args.data.map(|path| path.display().to_string()))
         .set_list("node.peers", &args.peer);
     let config = configuration(args.config.as_deref(), flags)?;
-    start_logging();
+    start_logging(NODE_LOG_FILTER);
     node::run(&config).map_err(|error| CommandError::Failed(format!("{error:#}")))
 }
 
@@ -31,7 +34,7 @@ pub(super) fn run(args: RunArgs) -> Result<(), CommandError> {
 pub(super) fn swarm(args: SwarmArgs) -> Result<(), CommandError> {
     let flags = Flags::default().set("http.listen", args.http);
     let config = configuration(args.config.as_deref(), flags)?;
-    start_logging();
+    start_logging(SWARM_LOG_FILTER);
     let options = SwarmOptions { nodes: usize::from(args.nodes), data: args.data, demo: args.demo };
     swarm::run(&options, &config).map_err(|error| CommandError::Failed(format!("{error:#}")))
 }
@@ -44,7 +47,7 @@ fn configuration(file: Option<&Path>, flags: Flags) -> Result<NodeConfig, Comman
     layers.and_then(Layers::assemble).map_err(|error| CommandError::Usage(error.to_string()))
 }
 
-fn start_logging() {
-    let environment = env_logger::Env::default().default_filter_or(LOG_FILTER);
+fn start_logging(filter: &str) {
+    let environment = env_logger::Env::default().default_filter_or(filter);
     env_logger::Builder::from_env(environment).init();
 }

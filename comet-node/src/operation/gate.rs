@@ -4,10 +4,12 @@
 //! a replica passes the same checks as a client's put; only its state is taken on trust, since nobody could
 //! have signed it.
 
-use comet_routing::{Contact, Key, clock::WallMs};
-use comet_runtime::{Bounds, Caller, DecodeError, Limits, Origin, REPLICAS_MAX, Refusal, Trail, Value, visit::Visit};
-use comet_store::{Act, Code, Hash, Ownership, OwnershipError, Record, Statement, Version, content_hash};
 use bytes::Bytes;
+use comet_routing::{Contact, Key, clock::WallMs};
+use comet_runtime::{
+    Bounds, Caller, DecodeError, Limits, Origin, REPLICAS_MAX, Refusal, Trail, Value, visit::Visit,
+};
+use comet_store::{Act, Code, Hash, Ownership, OwnershipError, Record, Statement, Version, content_hash};
 
 use crate::{
     config::ReplicationConfig,

@@ -200,7 +200,8 @@ impl<T: Clone> Read<T> {
             return self.disagreement(tally);
         }
         let verdict = self.roster.refusals(is_verdict).next();
-        let refusal = verdict.or_else(|| self.roster.refusals(|refusal| *refusal != Refusal::NotFound).next());
+        let refusal =
+            verdict.or_else(|| self.roster.refusals(|refusal| *refusal != Refusal::NotFound).next());
         match refusal {
             Some(refusal) => refusal.clone(),
             None if late && (tally.asked > 0 || tally.absent == 0) => self.period.timeout(),

@@ -54,7 +54,8 @@ impl Operation {
     /// Stores an object; the report is sent once a quorum has it, and the rest is stored afterwards.
     pub(super) async fn put(self, put: Put, reply: oneshot::Sender<Result<PutReport, Refusal>>) {
         let sequence = put.owner.as_ref().map_or_else(|| self.next_sequence(), |(sequence, _)| *sequence);
-        let version = Version { sequence, hash: content_hash(put.code.as_ref().map(|code| &code.hash), &put.data) };
+        let version =
+            Version { sequence, hash: content_hash(put.code.as_ref().map(|code| &code.hash), &put.data) };
         let object = object_of(put, sequence, &self.replication);
         let (replicas, ttl_seconds) = (object.replicas, self.access.gate.granted_seconds(object.ttl_seconds));
         let report = move |outcome| report_of(outcome, version, Duration::from_secs(ttl_seconds));
@@ -125,7 +126,11 @@ impl Operation {
     /// Finds the live nodes closest to a key.
     pub(super) async fn look_up(self, key: &Key) -> Result<LookupReport, Refusal> {
         let found = self.find(key).await?;
-        Ok(LookupReport { nodes: self.with_own(key, found.closest), hops: found.hops, queries: found.queries })
+        Ok(LookupReport {
+            nodes: self.with_own(key, found.closest),
+            hops: found.hops,
+            queries: found.queries,
+        })
     }
 
     /// Asks every replica what it holds.

@@ -109,13 +109,7 @@ impl Operation {
     /// What goes to the object's own key goes to its *other* replicas. Nodes that it names for that key are
     /// addressed only if a lookup finds them close to it, and at the address that the lookup proved; those that
     /// it names for another key are the ones that contacted it, or its operator lets it name anyone.
-    async fn targets(
-        &self,
-        object: &Key,
-        key: &Key,
-        nodes: Nodes,
-        replicas: u8,
-    ) -> Result<Targets, Refusal> {
+    async fn targets(&self, object: &Key, key: &Key, nodes: Nodes, replicas: u8) -> Result<Targets, Refusal> {
         let own = object == key;
         let count = match &nodes {
             Nodes::Closest => usize::from(replicas.max(1)),

@@ -1,0 +1,271 @@
+//! What a read promises its driver, and how it goes in a few situations.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use comet_routing::clock::Clock;
+use proptest::prelude::*;
+
+use super::*;
+use crate::operation::roster::tests::node;
+
+const DEADLINE: Duration = Duration::from_secs(5);
+const REACH: usize = 3;
+
+const fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+fn quorum(n: u8) -> Rule<u8> {
+    Rule::Quorum { n, same: |a, b| a == b }
+}
+
+fn read(nodes: u8, rule: Rule<u8>) -> (Read<u8>, Instant) {
+    let period = Period::starting(Clock::System.now(), DEADLINE);
+    (Read::new((1..=nodes).map(node), rule, REACH, period), period.began)
+}
+
+/// Polls until there is nothing to ask; returns who was asked, and the step after that.
+fn asked(read: &mut Read<u8>, now: Instant) -> (Vec<Contact>, ReadStep<u8>) {
+    let mut asked = Vec::new();
+    loop {
+        match read.poll(now) {
+            ReadStep::Ask(contact) => asked.push(contact),
+            step => return (asked, step),
+        }
+    }
+}
+
+fn done(read: &mut Read<u8>, now: Instant) -> ReadOutcome<u8> {
+    match asked(read, now).1 {
+        ReadStep::Done(outcome) => outcome,
+        step => panic!("the read is not finished: {step:?}"),
+    }
+}
+
+fn nodes(range: impl IntoIterator<Item = u8>) -> Vec<Contact> {
+    range.into_iter().map(node).collect()
+}
+
+fn gone() -> Refusal {
+    Refusal::Unreachable("gone".into())
+}
+
+#[test]
+fn the_nearest_replica_answers_and_nobody_else_is_asked() {
+    let (mut read, now) = read(5, Rule::First);
+    assert_eq!(asked(&mut read, now), (nodes([1]), ReadStep::Wait { until: now + DEADLINE }));
+    read.on_answer(&node(1), 7);
+    assert_eq!(done(&mut read, now), ReadOutcome { result: Ok(vec![(node(1), 7)]), failed: vec![] });
+}
+
+#[test]
+fn a_suspect_is_hedged_and_its_late_answer_still_counts() {
+    let (mut read, now) = read(5, Rule::First);
+    asked(&mut read, now);
+    read.on_suspect(&node(1), now);
+    assert_eq!(asked(&mut read, now).0, nodes([2]));
+    read.on_answer(&node(1), 7);
+    assert_eq!(done(&mut read, now).result, Ok(vec![(node(1), 7)]));
+}
+
+#[test]
+fn a_slow_handler_is_waited_for_until_the_deadline() {
+    let (mut read, now) = read(5, Rule::First);
+    asked(&mut read, now);
+    assert_eq!(asked(&mut read, now + ms(4_999)), (vec![], ReadStep::Wait { until: now + DEADLINE }));
+    let outcome = done(&mut read, now + DEADLINE);
+    let late = Refusal::Timeout { deadline_ms: 5_000 };
+    assert_eq!(outcome, ReadOutcome { result: Err(late.clone()), failed: vec![(node(1), late)] });
+}
+
+#[test]
+fn nothing_is_found_only_when_the_closest_live_nodes_said_so() {
+    let (mut read, now) = read(9, Rule::First);
+    for n in [1, 2] {
+        assert_eq!(asked(&mut read, now).0, nodes([n]));
+        read.on_refused(&node(n), Refusal::NotFound);
+    }
+    assert_eq!(asked(&mut read, now).0, nodes([3]));
+    read.on_failed(&node(3), gone());
+    assert_eq!(asked(&mut read, now).0, nodes([4]), "a dead node has no say");
+    read.on_refused(&node(4), Refusal::NotFound);
+    let outcome = ReadOutcome { result: Err(Refusal::NotFound), failed: vec![(node(3), gone())] };
+    assert_eq!(done(&mut read, now), outcome);
+}
+
+#[test]
+fn where_too_few_have_spoken_a_suspect_is_waited_for_a_second() {
+    let (mut read, now) = read(2, Rule::First);
+    asked(&mut read, now);
+    read.on_suspect(&node(1), now);
+    asked(&mut read, now);
+    read.on_refused(&node(2), Refusal::NotFound);
+    assert_eq!(asked(&mut read, now).1, ReadStep::Wait { until: now + ms(1_000) });
+    assert_eq!(done(&mut read.clone(), now + ms(1_000)).result, Err(Refusal::NotFound));
+    read.on_answer(&node(1), 7);
+    assert_eq!(done(&mut read, now).result, Ok(vec![(node(1), 7)]));
+}
+
+#[test]
+fn a_replica_that_may_hold_it_forbids_to_say_that_it_is_not_there() {
+    let (mut read, now) = read(3, Rule::First);
+    let busy = Refusal::Overloaded("the object".into());
+    asked(&mut read, now);
+    read.on_refused(&node(1), busy.clone());
+    asked(&mut read, now);
+    read.on_refused(&node(2), Refusal::NotFound);
+    asked(&mut read, now);
+    read.on_refused(&node(3), Refusal::NotFound);
+    assert_eq!(done(&mut read, now).result, Err(busy));
+}
+
+#[test]
+fn an_objects_definite_no_is_the_answer() {
+    let (mut read, now) = read(5, Rule::First);
+    asked(&mut read, now);
+    read.on_refused(&node(1), Refusal::Refused("private".into()));
+    assert_eq!(done(&mut read, now).result, Err(Refusal::Refused("private".into())));
+}
+
+#[test]
+fn all_live_replicas_are_heard_and_a_dead_one_is_replaced() {
+    let (mut read, now) = read(5, Rule::All);
+    assert_eq!(asked(&mut read, now).0, nodes(1..=3));
+    read.on_failed(&node(2), gone());
+    assert_eq!(asked(&mut read, now).0, nodes([4]));
+    read.on_answer(&node(4), 4);
+    read.on_refused(&node(1), Refusal::NotFound);
+    read.on_answer(&node(3), 3);
+    let answers = vec![(node(3), 3), (node(4), 4)];
+    assert_eq!(done(&mut read, now), ReadOutcome { result: Ok(answers), failed: vec![(node(2), gone())] });
+}
+
+#[test]
+fn a_quorum_of_equal_answers_asks_farther_while_they_differ() {
+    let (mut read, now) = read(5, quorum(2));
+    assert_eq!(asked(&mut read, now).0, nodes([1, 2]));
+    read.on_answer(&node(1), 7);
+    read.on_answer(&node(2), 8);
+    assert_eq!(asked(&mut read, now).0, nodes([3]));
+    read.on_answer(&node(3), 8);
+    assert_eq!(done(&mut read, now).result, Ok(vec![(node(1), 7), (node(2), 8), (node(3), 8)]));
+}
+
+#[test]
+fn without_a_quorum_the_reader_hears_what_was_seen() {
+    let (mut read, now) = read(5, quorum(2));
+    asked(&mut read, now);
+    read.on_answer(&node(1), 7);
+    read.on_answer(&node(2), 8);
+    asked(&mut read, now);
+    read.on_refused(&node(3), Refusal::NotFound);
+    let reason = "2 answered and at most 1 of them agree, 1 do not hold it, 0 refused or failed".into();
+    let expected = Refusal::NoQuorum { stored: 1, wanted: 3, quorum: 2, reason };
+    assert_eq!(done(&mut read, now).result, Err(expected));
+}
+
+#[test]
+fn nobody_to_ask_and_nobody_who_answers_are_told_apart() {
+    let (mut nobody, now) = read(0, Rule::First);
+    assert_eq!(done(&mut nobody, now).result, Err(Refusal::Unreachable("no node to ask is known".into())));
+    let (mut dead, now) = read(1, Rule::All);
+    asked(&mut dead, now);
+    dead.on_failed(&node(1), gone());
+    let text = "none of the 1 nodes closest to the key answered";
+    assert_eq!(done(&mut dead, now).result, Err(Refusal::Unreachable(text.into())));
+}
+
+/// What may happen to a node that was asked.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Answers(u8),
+    HoldsNothing,
+    Refuses,
+    Fails,
+    IsSuspect,
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![
+        (0_u8..2).prop_map(Fate::Answers),
+        Just(Fate::HoldsNothing),
+        Just(Fate::Refuses),
+        Just(Fate::Fails),
+        Just(Fate::IsSuspect),
+    ]
+}
+
+fn rule() -> impl Strategy<Value = Rule<u8>> {
+    prop_oneof![Just(Rule::First), Just(Rule::All), (1_u8..6).prop_map(quorum)]
+}
+
+proptest! {
+    #[test]
+    fn every_read_ends_asks_nobody_twice_and_reports_what_it_was_told(
+        existing in 0_u8..30,
+        reach in 1_usize..=20,
+        rule in rule(),
+        fates in prop::collection::vec((fate(), any::<prop::sample::Index>()), 0..80),
+    ) {
+        let period = Period::starting(Clock::System.now(), DEADLINE);
+        let in_flight_max = match rule {
+            Rule::First => 1,
+            Rule::All => reach,
+            Rule::Quorum { n, .. } => usize::from(n),
+        };
+        let mut read = Read::new((1..=existing).map(node), rule, reach, period);
+        let mut fates = fates.into_iter();
+        let (mut ever, mut asked, mut suspect) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let mut answers = BTreeMap::new();
+        let mut now = period.began;
+        let mut outcome = None;
+        for _ in 0..500 {
+            match read.poll(now) {
+                ReadStep::Ask(contact) => {
+                    prop_assert!(ever.insert(contact), "{contact:?} is asked twice");
+                    asked.insert(contact);
+                    prop_assert!(asked.len() <= in_flight_max && ever.len() <= 20);
+                }
+                ReadStep::Done(done) => {
+                    outcome = Some(done);
+                    break;
+                }
+                ReadStep::Wait { until } => {
+                    prop_assert!(until > now && until <= period.deadline);
+                    let awaited: Vec<_> = asked.union(&suspect).copied().collect();
+                    let Some((fate, index)) = fates.next().filter(|_| !awaited.is_empty()) else {
+                        now = until;
+                        continue;
+                    };
+                    let contact = *index.get(&awaited);
+                    asked.remove(&contact);
+                    suspect.remove(&contact);
+                    match fate {
+                        Fate::Answers(answer) => {
+                            answers.insert(contact, answer);
+                            read.on_answer(&contact, answer);
+                        }
+                        Fate::HoldsNothing => read.on_refused(&contact, Refusal::NotFound),
+                        Fate::Refuses => read.on_refused(&contact, Refusal::Overloaded("it".into())),
+                        Fate::Fails => read.on_failed(&contact, gone()),
+                        Fate::IsSuspect => {
+                            suspect.insert(contact);
+                            read.on_suspect(&contact, now);
+                        }
+                    }
+                }
+            }
+        }
+        let outcome = outcome.expect("the read ends");
+        match (rule, outcome.result) {
+            (Rule::First, Ok(one)) => {
+                prop_assert_eq!(one.len(), 1);
+                prop_assert_eq!(answers.get(&one[0].0), Some(&one[0].1));
+            }
+            (_, Ok(some)) => prop_assert_eq!(some.into_iter().collect::<BTreeMap<_, _>>(), answers),
+            (Rule::Quorum { .. }, Err(_)) => {}
+            (_, Err(_)) => prop_assert!(answers.is_empty()),
+        }
+        prop_assert!(outcome.failed.iter().all(|(contact, _)| ever.contains(contact)));
+    }
+}
