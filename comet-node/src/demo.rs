@@ -26,7 +26,11 @@ pub async fn show(nodes: &[Client], http: SocketAddr) -> Result<String, Refusal>
     for line in comet_apps::find("counter").map_or("", |app| app.source).lines() {
         say(&mut out, &format!("    {line}"));
     }
-    say(&mut out, &format!("\nstored on {} of {} replicas\n", report.stored.len(), report.wanted));
+    let (stored, wanted) = (report.stored.len(), report.wanted);
+    say(
+        &mut out,
+        &format!("\nacknowledged by {stored} of {wanted} replicas, a majority; the others follow\n"),
+    );
 
     for (through, times) in reads(nodes.len()) {
         let Some(node) = nodes.get(through) else { continue };
