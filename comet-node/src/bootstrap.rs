@@ -276,7 +276,7 @@ mod tests {
 
         fn handle(&mut self, message: FindNode, _: &mut Self::Context) -> Self::Result {
             self.note(format!("look up {}", &message.target.to_string()[..4]));
-            Err(FindNodeError::Busy)
+            Err(FindNodeError::Stopped)
         }
     }
 

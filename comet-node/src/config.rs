@@ -122,8 +122,6 @@ pub struct ReplicationConfig {
     pub ttl_seconds_max: u64,
     /// Time after which an operation gives up, unless the client chose another, in milliseconds.
     pub deadline_ms: u64,
-    /// Mean time between two rounds of upkeep, in seconds.
-    pub upkeep_seconds: u64,
 }
 
 /// The most replicas that an object may ask for.
@@ -137,8 +135,6 @@ pub struct RuntimeConfig {
     pub contact: ContactPolicy,
     /// Threads that run handlers; 0 for one less than the machine has cores, at least one.
     pub workers: usize,
-    /// Public keys, 64 hexadecimal digits each, whose signed code may address any key.
-    pub publishers: Vec<String>,
 }
 
 /// Whom handlers may address.
@@ -186,7 +182,6 @@ impl Default for ReplicationConfig {
             ttl_seconds_min: 60,
             ttl_seconds_max: 30 * 24 * 3600,
             deadline_ms: 5_000,
-            upkeep_seconds: 3600,
         }
     }
 }
@@ -240,10 +235,7 @@ impl NodeConfig {
             "a time from ttl_seconds_min to ttl_seconds_max",
         )?;
         check("replication.deadline_ms", (1..=60_000).contains(&replication.deadline_ms), "1 to 60000")?;
-        check("replication.upkeep_seconds", replication.upkeep_seconds >= 1, "at least 1")?;
         check("runtime.workers", runtime.workers <= 1024, "at most 1024")?;
-        let publishers = runtime.publishers.iter().all(|key| crate::key_text::parse_hex::<32>(key).is_some());
-        check("runtime.publishers", publishers, "public keys of 64 hexadecimal digits")?;
         check("limits.depth", limits.depth <= 32, "at most 32")?;
         check("limits.name_bytes", (1..=4096).contains(&limits.name_bytes), "1 to 4096")
     }

@@ -38,14 +38,7 @@ pub async fn show(nodes: &[Client], http: SocketAddr) -> Result<String, Refusal>
             let report = node.get(get(Read::First)).await?;
             if let Some(answer) = report.answers.first() {
                 let (who, value) = (name(nodes, &answer.replica), text(&answer.value));
-                say(
-                    &mut out,
-                    &format!(
-                        "get through node {:<2} → {value:<14} {who} answered, {} steps",
-                        through + 1,
-                        answer.usage.steps
-                    ),
-                );
+                say(&mut out, &format!("get through node {:<2} → {value:<14} {who} answered", through + 1));
             }
         }
     }

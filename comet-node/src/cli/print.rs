@@ -276,13 +276,14 @@ fn counted_as(count: u64, one: &str, many: &str) -> String {
     if count == 1 { format!("1 {one}") } else { format!("{count} {many}") }
 }
 
-/// A time in its largest unit that is not too coarse.
+/// A time in its largest unit that is not too coarse, to the nearest whole number.
 fn seconds(seconds: u64) -> String {
+    let round = |unit: u64| seconds.saturating_add(unit / 2) / unit;
     match seconds {
         0..120 => format!("{seconds} s"),
-        120..7_200 => format!("{} min", seconds / 60),
-        7_200..172_800 => format!("{} h", seconds / 3_600),
-        _ => format!("{} d", seconds / 86_400),
+        120..7_200 => format!("{} min", round(60)),
+        7_200..172_800 => format!("{} h", round(3_600)),
+        _ => format!("{} d", round(86_400)),
     }
 }
 
@@ -434,7 +435,7 @@ mod tests {
                  \x20  code      fefefefe (running): onGet, onPut\n\
                  \x20  last turn 1 step, 0 B, 0 messages\n\
                  \x20  size      12 B of data, 2.0 KiB of state\n\
-                 \x20  age       90 s, expires in 23 h\n\
+                 \x20  age       90 s, expires in 24 h\n\
                  \x20  wants     8 replicas\n\
                  held by 1 replica\n"
             )
