@@ -5,6 +5,8 @@
 mod coordinator;
 mod courier;
 mod responder;
+#[cfg(test)]
+mod tests;
 
 pub use coordinator::{
     Access, Coordinator, CoordinatorConfig, DeleteObject, GetObject, InspectObject, LookUp, PutObject,

@@ -14,7 +14,7 @@ use comet_runtime::{
 use comet_store::{Version, content_hash};
 use tokio::sync::oneshot;
 
-use super::Operation;
+use super::{Operation, conversation::Conversation};
 use crate::{
     operation::{CANDIDATES_MAX, Read, ReadOutcome, Rule, Write, WriteOutcome, request::object_of},
     wire::{Object, Reply, Request},
@@ -68,13 +68,11 @@ impl Operation {
             }
         };
         let write = Write::new(candidates, replicas, self.replication.write_quorum, self.period);
-        conversation.write(write, stored, |outcome| drop(reply.send(report(outcome)))).await;
+        let decided = |outcome| drop(reply.send(report(outcome)));
+        conversation.write(write, |reply| stored(&reply), decided).await;
     }
 
-    async fn prepare_put(
-        &self,
-        object: Object,
-    ) -> Result<(super::conversation::Conversation, Vec<Contact>), Refusal> {
+    async fn prepare_put(&self, object: Object) -> Result<(Conversation, Vec<Contact>), Refusal> {
         let key = object.key;
         let conversation = self.converse(Request::Put { object, trail: Trail::FRESH.into() })?;
         Ok((conversation, self.candidates(&key).await?))
@@ -113,7 +111,7 @@ impl Operation {
     /// Deletes an object wherever it may be: how many replicas it has is not known here.
     pub(super) async fn delete(self, Delete { key, owner }: Delete) -> Result<DeleteReport, Refusal> {
         let request = Request::Delete { key, owner, trail: Trail::FRESH.into() };
-        let outcome = self.hear_all(key, request, deleted).await?;
+        let outcome = self.hear_all(key, request, |reply| deleted(&reply)).await?;
         let (answers, refusal) = split(outcome.result);
         let deleted: Vec<_> = answers.into_iter().filter(|(_, held)| *held).map(|(node, _)| node).collect();
         if deleted.is_empty() {
@@ -160,13 +158,13 @@ impl Operation {
 }
 
 /// What a replica that stored an object says.
-pub(super) fn stored(reply: Reply) -> Option<(Version, Usage)> {
-    if let Reply::Stored { version, usage } = reply { Some((version, usage)) } else { None }
+pub(super) fn stored(reply: &Reply) -> Option<(Version, Usage)> {
+    if let Reply::Stored { version, usage } = reply { Some((*version, *usage)) } else { None }
 }
 
 /// Whether a replica held what it was to delete.
-pub(super) fn deleted(reply: Reply) -> Option<bool> {
-    if let Reply::Deleted { held } = reply { Some(held) } else { None }
+pub(super) fn deleted(reply: &Reply) -> Option<bool> {
+    if let Reply::Deleted { held } = reply { Some(*held) } else { None }
 }
 
 fn logged(reply: Reply) -> Option<Vec<LogLine>> {

@@ -37,7 +37,7 @@ impl Operation {
                 let put = object_from(key, &data, self.next_sequence(), &self.replication);
                 let targets = (nodes, put.replicas);
                 let request = Request::Put { object: put, trail: trail.into() };
-                self.tell(object, key, targets, request, |reply| client::stored(reply).map(|_| ())).await
+                self.tell(object, key, targets, request, |reply| client::stored(&reply).map(|_| ())).await
             }
             Op::Copy { nodes } => match copy {
                 Some(copy) => self.copy(object, nodes, *copy).await,
@@ -46,7 +46,7 @@ impl Operation {
             Op::Delete { key, nodes } => {
                 let request = Request::Delete { key, owner: None, trail: trail.into() };
                 let targets = (nodes, self.replication.replicas);
-                let held = |reply| client::deleted(reply).filter(|held| *held).map(|_| ());
+                let held = |reply: Reply| client::deleted(&reply).filter(|held| *held).map(|_| ());
                 self.tell(object, key, targets, request, held).await
             }
         }
@@ -84,7 +84,7 @@ impl Operation {
         // With 0 the object leaves nothing to its node, but here it asks.
         let replicas = if record.replicas == 0 { self.replication.replicas } else { record.replicas };
         let request = replicate(record, self.access.clock.wall_ms());
-        let stored = |reply| client::stored(reply).map(|_| ());
+        let stored = |reply| client::stored(&reply).map(|_| ());
         self.tell(object, object, (nodes, replicas), request, stored).await
     }
 

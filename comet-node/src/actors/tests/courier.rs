@@ -18,7 +18,6 @@ struct Post {
 
 impl Post {
     async fn start(manners: impl IntoIterator<Item = (Contact, Manner)>) -> Self {
-        tokio::time::pause();
         let (network, router) = (Network::start_with(manners), Knower::start_with([]));
         let clock = Clock::starting_at(WALL_MS);
         let courier = Courier::new(network.clone().recipient(), clock, CourierConfig::default()).start();
@@ -57,116 +56,123 @@ fn nodes_reply() -> Answer {
     Ok(Reply::Nodes { contacts: vec![node(7), node(8)] })
 }
 
-#[actix::test]
-async fn a_lost_request_makes_a_stranger_suspect_after_300_ms_and_a_late_answer_counts() {
-    let late = Manner::Late { answered_ms: 500, answer: Ok(stored()) };
-    let post = Post::start([(node(1), late)]).await;
-    let (suspected, answered) = post.carry(node(1));
-    suspected.await.expect("the peer is suspected");
-    assert_eq!(post.started.elapsed(), ms(300));
-    assert_eq!(answered.await, Ok(Heard::Reply(stored())));
-    assert_eq!(post.started.elapsed(), ms(500));
-    let answered = Told::Answered { contact: node(1), rtt: Some(ms(500)) };
-    let suspected = Told::Suspected { id: node(1).id };
-    assert_eq!(post.told().await, [(ms(300), suspected), (ms(500), answered)]);
+#[test]
+fn a_lost_request_makes_a_stranger_suspect_after_300_ms_and_a_late_answer_counts() {
+    paused(async {
+        let late = Manner::Late { answered_ms: 500, answer: Ok(stored()) };
+        let post = Post::start([(node(1), late)]).await;
+        let (suspected, answered) = post.carry(node(1));
+        suspected.await.expect("the peer is suspected");
+        assert_eq!(post.started.elapsed(), ms(300));
+        assert_eq!(answered.await, Ok(Heard::Reply(stored())));
+        assert_eq!(post.started.elapsed(), ms(500));
+        let answered = Told::Answered { contact: node(1), rtt: Some(ms(500)) };
+        let suspected = Told::Suspected { id: node(1).id };
+        assert_eq!(post.told().await, [(ms(300), suspected), (ms(500), answered)]);
+    });
 }
 
-#[actix::test]
-async fn a_known_peer_is_suspect_after_its_own_timeout() {
-    let post = Post::start([(node(1), answers(40, 40))]).await;
-    assert_eq!(post.carry(node(1)).1.await, Ok(Heard::Reply(stored())));
-    post.network.send(Treat(node(1), Manner::Lost)).await.unwrap();
-    let asked = Instant::now();
-    post.carry(node(1)).0.await.expect_err("its receiver for the answer is gone, so it is called off");
-    let (suspected, _answered) = post.carry(node(1));
-    suspected.await.expect("the peer is suspected");
-    assert_eq!(asked.elapsed(), ms(80), "40 ms and four deviations of 10 ms");
+#[test]
+fn a_known_peer_is_suspect_after_its_own_timeout() {
+    paused(async {
+        let post = Post::start([(node(1), answers(40, 40))]).await;
+        assert_eq!(post.carry(node(1)).1.await, Ok(Heard::Reply(stored())));
+        post.network.send(Treat(node(1), Manner::Lost)).await.unwrap();
+        let asked = Instant::now();
+        let (suspected, _answered) = post.carry(node(1));
+        suspected.await.expect("the peer is suspected");
+        assert_eq!(asked.elapsed(), ms(80), "40 ms and four deviations of 10 ms");
+    });
 }
 
-#[actix::test]
-async fn a_peer_not_heard_of_for_long_is_a_stranger_again() {
-    let post = Post::start([(node(1), answers(40, 40))]).await;
-    assert_eq!(post.carry(node(1)).1.await, Ok(Heard::Reply(stored())));
-    post.network.send(Treat(node(1), Manner::Lost)).await.unwrap();
-    tokio::time::advance(ms(30_000)).await;
-    let asked = Instant::now();
-    let (suspected, _answered) = post.carry(node(1));
-    suspected.await.expect("the peer is suspected");
-    assert_eq!(asked.elapsed(), ms(300));
+#[test]
+fn a_peer_not_heard_of_for_long_is_a_stranger_again() {
+    paused(async {
+        let post = Post::start([(node(1), answers(40, 40))]).await;
+        assert_eq!(post.carry(node(1)).1.await, Ok(Heard::Reply(stored())));
+        post.network.send(Treat(node(1), Manner::Lost)).await.unwrap();
+        tokio::time::advance(ms(30_000)).await;
+        let asked = Instant::now();
+        let (suspected, _answered) = post.carry(node(1));
+        suspected.await.expect("the peer is suspected");
+        assert_eq!(asked.elapsed(), ms(300));
+    });
 }
 
-#[actix::test]
-async fn a_slow_handler_makes_nobody_suspect() {
-    let post = Post::start([(node(1), answers(40, 3_000))]).await;
-    let (suspected, answered) = post.carry(node(1));
-    assert_eq!(answered.await, Ok(Heard::Reply(stored())));
-    assert!(suspected.await.is_err());
-    let answered = Told::Answered { contact: node(1), rtt: Some(ms(40)) };
-    assert_eq!(post.told().await, [(ms(3_000), answered)], "the handler's time is not the network's");
+#[test]
+fn a_slow_handler_makes_nobody_suspect() {
+    paused(async {
+        let post = Post::start([(node(1), answers(40, 3_000))]).await;
+        let (suspected, answered) = post.carry(node(1));
+        assert_eq!(answered.await, Ok(Heard::Reply(stored())));
+        assert!(suspected.await.is_err());
+        let answered = Told::Answered { contact: node(1), rtt: Some(ms(40)) };
+        assert_eq!(post.told().await, [(ms(3_000), answered)], "the handler's time is not the network's");
+    });
 }
 
-#[actix::test]
-async fn a_query_is_answered_to_the_router() {
-    let answer = nodes_reply();
-    let manner = Manner::Answers { acknowledged_ms: 40, answered_ms: 50, answer };
-    let post = Post::start([(node(1), manner)]).await;
-    post.query(3, node(1));
-    tokio::time::sleep(ms(60)).await;
-    let replied = Told::Replied { query: 3, closer: vec![node(7), node(8)], rtt: ms(40) };
-    assert_eq!(post.told().await, [(ms(50), replied)]);
+#[test]
+fn a_query_is_answered_to_the_router() {
+    paused(async {
+        let answer = nodes_reply();
+        let manner = Manner::Answers { acknowledged_ms: 40, answered_ms: 50, answer };
+        let post = Post::start([(node(1), manner)]).await;
+        post.query(3, node(1));
+        sleep(ms(60)).await;
+        let replied = Told::Replied { query: 3, closer: vec![node(7), node(8)], rtt: ms(40) };
+        assert_eq!(post.told().await, [(ms(50), replied)]);
+    });
 }
 
-#[actix::test]
-async fn whatever_else_becomes_of_a_query_it_fails_once() {
-    let busy = Manner::Answers {
-        acknowledged_ms: 40,
-        answered_ms: 40,
-        answer: Err(Refusal::Overloaded("the node".into())),
-    };
-    let manners = [
-        (node(1), Manner::Lost),
-        (node(2), Manner::Fails(TransportError::Unreachable)),
-        (node(3), Manner::Fails(TransportError::Busy)),
-        (node(4), Manner::Says(Bytes::from_static(b"rubbish"))),
-        (node(5), busy),
-    ];
-    let post = Post::start(manners).await;
-    let failed = |query| Told::Failed { query };
-    let suspected = |n| Told::Suspected { id: node(n).id };
-    let expected = [
-        vec![(ms(300), suspected(1)), (ms(3_000), failed(1))],
-        vec![(ms(3_000), suspected(2)), (ms(3_000), failed(2))],
-        vec![(ms(3_000), failed(3))],
-        vec![(ms(3_000), failed(4))],
-        vec![(ms(3_040), Told::Answered { contact: node(5), rtt: Some(ms(40)) }), (ms(3_040), failed(5))],
-    ];
-    for (n, expected) in (1..).zip(expected) {
-        post.query(n.into(), node(n));
-        tokio::time::sleep(if n == 1 { ms(3_000) } else { ms(0) }).await;
-        tokio::time::sleep(if n == 5 { ms(40) } else { ms(0) }).await;
-        assert_eq!(post.told().await, expected, "query {n}");
-    }
+#[test]
+fn whatever_else_becomes_of_a_query_it_fails_once() {
+    paused(async {
+        let busy = Err(Refusal::Overloaded("the node".into()));
+        let busy = Manner::Answers { acknowledged_ms: 40, answered_ms: 40, answer: busy };
+        let suspected = || Told::Suspected { id: node(1).id };
+        let answered = Told::Answered { contact: node(1), rtt: Some(ms(40)) };
+        let failed = Told::Failed { query: 3 };
+        for (manner, before, at_ms) in [
+            (Manner::Lost, Some((ms(300), suspected())), 3_000),
+            (Manner::Fails(TransportError::Unreachable), Some((ms(0), suspected())), 0),
+            (Manner::Fails(TransportError::Busy), None, 0),
+            (Manner::Breaks { acknowledged_ms: Some(40), broken_ms: 50 }, None, 50),
+            (Manner::Breaks { acknowledged_ms: None, broken_ms: 500 }, Some((ms(300), suspected())), 500),
+            (Manner::Says(Bytes::from_static(b"rubbish")), None, 0),
+            (busy, Some((ms(40), answered)), 40),
+        ] {
+            let post = Post::start([(node(1), manner.clone())]).await;
+            post.query(3, node(1));
+            sleep(ms(4_000)).await;
+            let expected: Vec<_> = before.into_iter().chain([(ms(at_ms), failed.clone())]).collect();
+            assert_eq!(post.told().await, expected, "{manner:?}");
+        }
+    });
 }
 
-#[actix::test]
-async fn a_ping_is_answered_or_its_contact_suspected() {
-    let pong = Ok(Reply::Pong { you: node(9).addr });
-    let manner = Manner::Answers { acknowledged_ms: 40, answered_ms: 40, answer: pong };
-    let post = Post::start([(node(1), manner)]).await;
-    post.courier.do_send(SendPing { to: node(1) });
-    post.courier.do_send(SendPing { to: node(2) });
-    tokio::time::sleep(ms(4_000)).await;
-    let answered = Told::Answered { contact: node(1), rtt: Some(ms(40)) };
-    assert_eq!(post.told().await, [(ms(40), answered), (ms(300), Told::Suspected { id: node(2).id })]);
+#[test]
+fn a_ping_is_answered_or_its_contact_suspected() {
+    paused(async {
+        let pong = Ok(Reply::Pong { you: node(9).addr });
+        let manner = Manner::Answers { acknowledged_ms: 40, answered_ms: 40, answer: pong };
+        let post = Post::start([(node(1), manner)]).await;
+        post.courier.do_send(SendPing { to: node(1) });
+        post.courier.do_send(SendPing { to: node(2) });
+        sleep(ms(4_000)).await;
+        let answered = Told::Answered { contact: node(1), rtt: Some(ms(40)) };
+        assert_eq!(post.told().await, [(ms(40), answered), (ms(300), Told::Suspected { id: node(2).id })]);
+    });
 }
 
-#[actix::test]
-async fn a_request_that_nobody_waits_for_is_called_off_and_counts_against_nobody() {
-    let post = Post::start([]).await;
-    let (suspected, answered) = post.carry(node(1));
-    tokio::time::sleep(ms(100)).await;
-    drop(answered);
-    assert!(suspected.await.is_err());
-    tokio::time::sleep(ms(1_000)).await;
-    assert_eq!(post.told().await, []);
+#[test]
+fn a_request_that_nobody_waits_for_is_called_off_and_counts_against_nobody() {
+    paused(async {
+        let post = Post::start([]).await;
+        let (suspected, answered) = post.carry(node(1));
+        sleep(ms(100)).await;
+        drop(answered);
+        assert!(suspected.await.is_err());
+        sleep(ms(1_000)).await;
+        assert_eq!(post.told().await, []);
+    });
 }

@@ -29,6 +29,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+use super::{Access, Coordinator, CoordinatorConfig, Courier, CourierConfig};
 use crate::{
     config::ReplicationConfig,
     operation::Gate,
@@ -42,6 +43,15 @@ const KEY: [u8; 32] = [0x5a; 32];
 
 const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
+}
+
+/// Runs a scenario whose clock stands still but for what its timers wait for, and on whole milliseconds.
+fn paused(scenario: impl Future<Output = ()>) {
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().start_paused(true).build().expect("a runtime on one thread")
+    };
+    System::with_tokio_rt(runtime).block_on(scenario);
 }
 
 fn key() -> Key {
@@ -74,6 +84,8 @@ enum Manner {
     Answers { acknowledged_ms: u64, answered_ms: u64, answer: Answer },
     /// Answered so, and so late, without having been acknowledged before.
     Late { answered_ms: u64, answer: Answer },
+    /// Acknowledged, perhaps, after so many milliseconds; then the connection breaks.
+    Breaks { acknowledged_ms: Option<u64>, broken_ms: u64 },
     /// Answered with these bytes.
     Says(Bytes),
     /// Nothing comes back.
@@ -131,6 +143,14 @@ async fn behave(
         Manner::Late { answered_ms, answer } => {
             sleep(ms(answered_ms)).await;
             Ok(encode_answer(&answer))
+        }
+        Manner::Breaks { acknowledged_ms, broken_ms } => {
+            if let Some(acknowledged_ms) = acknowledged_ms {
+                sleep(ms(acknowledged_ms)).await;
+                acknowledge.send(Rtt { smoothed: ms(acknowledged_ms), variation: ms(0) }).ok();
+            }
+            sleep(ms(broken_ms - acknowledged_ms.unwrap_or(0))).await;
+            Err(TransportError::Closed)
         }
         Manner::Says(bytes) => Ok(bytes),
         Manner::Lost => {
@@ -347,4 +367,51 @@ async fn visits(objects: &Addr<Objects>) -> Vec<(Key, Visit)> {
 fn replica(objects: &Addr<Objects>, clock: Clock) -> Replica {
     let (_, reader) = comet_store::in_memory(StoreConfig::default());
     Replica::new(Arc::new(Directory::default()), reader, vec![objects.clone().recipient()], clock)
+}
+
+/// A coordinator with a real courier, between a probe network, a probe router and probe objects. Own node is
+/// [`node`] 0 unless said otherwise, so the nearest to [`key`].
+struct Station {
+    network: Addr<Network>,
+    router: Addr<Knower>,
+    objects: Addr<Objects>,
+    coordinator: Addr<Coordinator>,
+    started: Instant,
+}
+
+impl Station {
+    fn start(
+        own: Contact,
+        peers: impl IntoIterator<Item = (Contact, Manner)>,
+        change: impl FnOnce(&mut CoordinatorConfig),
+    ) -> Self {
+        let peers: Vec<_> = peers.into_iter().collect();
+        let clock = Clock::starting_at(WALL_MS);
+        let router = Knower::start_with(peers.iter().map(|(contact, _)| *contact));
+        let network = Network::start_with(peers);
+        let objects = Objects::accepting();
+        let courier = Courier::new(network.clone().recipient(), clock, CourierConfig::default()).start();
+        let access = Access {
+            own,
+            gate: gate(),
+            replica: replica(&objects, clock),
+            find_node: router.clone().recipient(),
+            carry: courier.recipient(),
+            clock,
+        };
+        let mut config = CoordinatorConfig::new(ReplicationConfig::default());
+        change(&mut config);
+        let coordinator = Coordinator::new(access, config).start();
+        Self { network, router, objects, coordinator, started: Instant::now() }
+    }
+
+    /// What peers were asked to do, and when.
+    async fn requests(&self) -> Vec<(Duration, Contact, Request)> {
+        self.network.send(TakeAsked).await.expect("the network runs")
+    }
+}
+
+/// A peer that is 40 ms away and answers so.
+fn answering(n: u8, answer: Answer) -> (Contact, Manner) {
+    (node(n), Manner::Answers { acknowledged_ms: 40, answered_ms: 40, answer })
 }

@@ -18,7 +18,6 @@ struct Office {
 
 impl Office {
     fn start(config: ResponderConfig, after: Duration) -> Self {
-        tokio::time::pause();
         let clock = Clock::starting_at(WALL_MS);
         let served = Served::Stored { version: version(1), usage: Usage::default() };
         let objects = Objects::start_with(after, Ok(served));
@@ -55,81 +54,95 @@ fn put() -> Bytes {
     Request::Put { object, trail: Trail::FRESH.into() }.encode()
 }
 
-#[actix::test]
-async fn peers_learn_their_address_and_the_closest_contacts() {
-    let office = Office::start(ResponderConfig::default(), ms(0));
-    assert_eq!(
-        office.answer(node(1), Request::Ping.encode()).await,
-        Ok(Reply::Pong { you: node(1).addr })
-    );
-    let find = Request::FindNode { target: key(), count: 3 }.encode();
-    let contacts = (1..=3).map(node).collect();
-    assert_eq!(office.answer(node(1), find).await, Ok(Reply::Nodes { contacts }));
+#[test]
+fn peers_learn_their_address_and_the_closest_contacts() {
+    paused(async {
+        let office = Office::start(ResponderConfig::default(), ms(0));
+        assert_eq!(
+            office.answer(node(1), Request::Ping.encode()).await,
+            Ok(Reply::Pong { you: node(1).addr })
+        );
+        let find = Request::FindNode { target: key(), count: 3 }.encode();
+        let contacts = (1..=3).map(node).collect();
+        assert_eq!(office.answer(node(1), find).await, Ok(Reply::Nodes { contacts }));
+    });
 }
 
-#[actix::test]
-async fn rubbish_and_unknown_requests_are_told_apart() {
-    let office = Office::start(ResponderConfig::default(), ms(0));
-    let rubbish = office.answer(node(1), &b"\xc1 rubbish"[..]).await;
-    assert!(matches!(rubbish, Err(Refusal::Invalid(_))), "{rubbish:?}");
-    assert_eq!(office.answer(node(1), &b"\x81\xa4warp\x80"[..]).await, Err(Refusal::Unsupported));
+#[test]
+fn rubbish_and_unknown_requests_are_told_apart() {
+    paused(async {
+        let office = Office::start(ResponderConfig::default(), ms(0));
+        let rubbish = office.answer(node(1), &b"\xc1 rubbish"[..]).await;
+        assert!(matches!(rubbish, Err(Refusal::Invalid(_))), "{rubbish:?}");
+        assert_eq!(office.answer(node(1), &b"\x81\xa4warp\x80"[..]).await, Err(Refusal::Unsupported));
+    });
 }
 
-#[actix::test]
-async fn a_put_reaches_its_object_with_the_peer_as_caller() {
-    let office = Office::start(ResponderConfig::default(), ms(0));
-    assert_eq!(office.answer(node(1), put()).await, Ok(stored()));
-    let visits = visits(&office.objects).await;
-    let [(at, Visit::Put { caller, record, trail })] = visits.as_slice() else { panic!("{visits:?}") };
-    assert_eq!((*at, record.created_ms, *trail), (key(), WALL_MS, Trail::FRESH));
-    assert_eq!((caller.node, caller.origin), (node(1), Origin::Client));
+#[test]
+fn a_put_reaches_its_object_with_the_peer_as_caller() {
+    paused(async {
+        let office = Office::start(ResponderConfig::default(), ms(0));
+        assert_eq!(office.answer(node(1), put()).await, Ok(stored()));
+        let visits = visits(&office.objects).await;
+        let [(at, Visit::Put { caller, record, trail })] = visits.as_slice() else { panic!("{visits:?}") };
+        assert_eq!((*at, record.created_ms, *trail), (key(), WALL_MS, Trail::FRESH));
+        assert_eq!((caller.node, caller.origin), (node(1), Origin::Client));
+    });
 }
 
-#[actix::test]
-async fn a_request_that_breaks_a_rule_reaches_no_object() {
-    let office = Office::start(ResponderConfig::default(), ms(0));
-    let delete = Request::Delete { key: key(), owner: None, trail: Trail::FRESH.into() };
-    assert_eq!(office.answer(node(1), delete.encode()).await, Ok(stored()), "the control");
-    let payload = Some(Bytes::from_static(b"\xc1"));
-    let get = Request::Get { key: key(), payload, callback: None, trail: Trail::FRESH.into() };
-    assert!(matches!(office.answer(node(1), get.encode()).await, Err(Refusal::Invalid(_))));
-    assert_eq!(visits(&office.objects).await.len(), 1);
+#[test]
+fn a_request_that_breaks_a_rule_reaches_no_object() {
+    paused(async {
+        let office = Office::start(ResponderConfig::default(), ms(0));
+        let delete = Request::Delete { key: key(), owner: None, trail: Trail::FRESH.into() };
+        assert_eq!(office.answer(node(1), delete.encode()).await, Ok(stored()), "the control");
+        let payload = Some(Bytes::from_static(b"\xc1"));
+        let get = Request::Get { key: key(), payload, callback: None, trail: Trail::FRESH.into() };
+        assert!(matches!(office.answer(node(1), get.encode()).await, Err(Refusal::Invalid(_))));
+        assert_eq!(visits(&office.objects).await.len(), 1);
+    });
 }
 
-#[actix::test]
-async fn a_peer_that_asks_too_much_at_once_is_refused_and_others_are_served() {
-    let config = ResponderConfig { requests_per_peer_max: 1, ..ResponderConfig::default() };
-    let office = Office::start(config, ms(100));
-    let first = office.receive(node(1), put());
-    let refused = Err(Refusal::Overloaded("the node".into()));
-    assert_eq!(office.answer(node(1), put()).await, refused);
-    assert_eq!(office.answer(node(2), put()).await, Ok(stored()));
-    assert_eq!(decode_answer(&first.await.unwrap()), Ok(Ok(stored())));
-    assert_eq!(office.answer(node(1), put()).await, Ok(stored()), "its place is free again");
+#[test]
+fn a_peer_that_asks_too_much_at_once_is_refused_and_others_are_served() {
+    paused(async {
+        let config = ResponderConfig { requests_per_peer_max: 1, ..ResponderConfig::default() };
+        let office = Office::start(config, ms(100));
+        let first = office.receive(node(1), put());
+        let refused = Err(Refusal::Overloaded("the node".into()));
+        assert_eq!(office.answer(node(1), put()).await, refused);
+        assert_eq!(office.answer(node(2), put()).await, Ok(stored()));
+        assert_eq!(decode_answer(&first.await.unwrap()), Ok(Ok(stored())));
+        assert_eq!(office.answer(node(1), put()).await, Ok(stored()), "its place is free again");
+    });
 }
 
-#[actix::test]
-async fn a_place_is_taken_until_the_object_is_done_even_if_the_peer_is_gone() {
-    let config = ResponderConfig { requests_max: 1, ..ResponderConfig::default() };
-    let office = Office::start(config, ms(100));
-    let first = office.receive(node(1), put());
-    tokio::time::sleep(ms(10)).await;
-    drop(first);
-    let refused = Err(Refusal::Overloaded("the node".into()));
-    assert_eq!(office.answer(node(2), put()).await, refused);
-    tokio::time::sleep(ms(100)).await;
-    assert_eq!(office.answer(node(2), put()).await, Ok(stored()));
+#[test]
+fn a_place_is_taken_until_the_object_is_done_even_if_the_peer_is_gone() {
+    paused(async {
+        let config = ResponderConfig { requests_max: 1, ..ResponderConfig::default() };
+        let office = Office::start(config, ms(100));
+        let first = office.receive(node(1), put());
+        sleep(ms(10)).await;
+        drop(first);
+        let refused = Err(Refusal::Overloaded("the node".into()));
+        assert_eq!(office.answer(node(2), put()).await, refused);
+        sleep(ms(100)).await;
+        assert_eq!(office.answer(node(2), put()).await, Ok(stored()));
+    });
 }
 
-#[actix::test]
-async fn the_router_hears_of_a_peer_that_asks_once_in_a_while() {
-    let office = Office::start(ResponderConfig::default(), ms(0));
-    for pause in [0, 1_000, 58_999, 1] {
-        tokio::time::sleep(ms(pause)).await;
-        office.answer(node(1), Request::Ping.encode()).await.unwrap();
-    }
-    office.answer(node(2), Request::Ping.encode()).await.unwrap();
-    let heard = |at, n| (ms(at), Told::Heard { contact: node(n) });
-    let told = office.router.send(TakeTold).await.unwrap();
-    assert_eq!(told, [heard(0, 1), heard(60_000, 1), heard(60_000, 2)]);
+#[test]
+fn the_router_hears_of_a_peer_that_asks_once_in_a_while() {
+    paused(async {
+        let office = Office::start(ResponderConfig::default(), ms(0));
+        for pause in [0, 1_000, 58_999, 1] {
+            sleep(ms(pause)).await;
+            office.answer(node(1), Request::Ping.encode()).await.unwrap();
+        }
+        office.answer(node(2), Request::Ping.encode()).await.unwrap();
+        let heard = |at, n| (ms(at), Told::Heard { contact: node(n) });
+        let told = office.router.send(TakeTold).await.unwrap();
+        assert_eq!(told, [heard(0, 1), heard(60_000, 1), heard(60_000, 2)]);
+    });
 }

@@ -78,6 +78,17 @@ fn a_node_that_fails_or_is_suspect_brings_in_the_next_even_after_the_quorum() {
 }
 
 #[test]
+fn a_put_is_not_given_up_while_a_suspect_may_still_make_the_quorum() {
+    let (mut write, now) = write(2, 2, None);
+    asked(&mut write, now);
+    write.on_stored(&node(1), ());
+    write.on_suspect(&node(2), now);
+    assert_eq!(asked(&mut write, now), (vec![], WriteStep::Wait { until: now + DEADLINE }));
+    write.on_stored(&node(2), ());
+    assert_eq!(decided(&mut write, now).result, Ok(()));
+}
+
+#[test]
 fn in_a_small_swarm_a_majority_of_its_nodes_is_enough() {
     for (existing, quorum) in [(1, 1), (2, 2), (3, 2), (4, 3)] {
         let (mut write, now) = write(existing, 8, None);
