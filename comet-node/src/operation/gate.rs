@@ -26,9 +26,6 @@ const PROOF_SECONDS: u64 = 300;
 /// Levels that a state has above its fields.
 const STATE_DEPTH: usize = 2;
 
-/// What a copy may set off: nothing, since its request does not say what is left of the budget that it spends.
-const COPY_TRAIL: Trail = Trail { messages: 0, depth: 0 };
-
 /// Checks requests against the limits and the rights of this node.
 #[derive(Clone, Debug)]
 pub struct Gate {
@@ -92,10 +89,10 @@ impl Gate {
                 let caller = Caller { owner: owner_of(&record), ..caller };
                 (record.key, Visit::Put { caller, record, trail: trail.into() })
             }
-            Request::Replicate { object, state, age_seconds, remaining_seconds } => {
+            Request::Replicate { object, state, age_seconds, remaining_seconds, trail } => {
                 let copy = self.copy(object, state, age_seconds, remaining_seconds, now_ms)?;
                 let caller = Caller { owner: owner_of(&copy), origin: Origin::Replica, ..caller };
-                (copy.key, Visit::Put { caller, record: Box::new(copy), trail: COPY_TRAIL })
+                (copy.key, Visit::Put { caller, record: Box::new(copy), trail: trail.into() })
             }
             Request::Delete { key, owner, trail } => {
                 let signed = owner.as_ref().map(|(sequence, _)| *sequence);

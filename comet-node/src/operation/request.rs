@@ -40,12 +40,13 @@ pub fn object_from(key: Key, data: &Value, sequence: u64, config: &ReplicationCo
 }
 
 /// The request that hands a replica's copy to another node.
-pub fn replicate(record: Record, now_ms: WallMs) -> Request {
+pub fn replicate(record: Record, trail: Trail, now_ms: WallMs) -> Request {
     Request::Replicate {
         age_seconds: now_ms.saturating_sub(record.created_ms) / 1_000,
         // Rounded up: a copy that is handed over is not lost for a fraction of a second.
         remaining_seconds: record.expires_ms.saturating_sub(now_ms).div_ceil(1_000),
         state: record.state,
+        trail: trail.into(),
         object: Object {
             key: record.key,
             sequence: record.version.sequence,

@@ -15,7 +15,7 @@ use serde::{Deserializer, Serializer, de::Error};
 
 use super::{
     AGE_MAX, CODE_BYTES_MAX, CONTACTS_MAX, HANDLER_NAME_BYTES_MAX, HANDLERS_MAX, REPLICAS_MAX,
-    TEXT_BYTES_MAX, TTL_MAX, VALUE_BYTES_MAX,
+    STATE_BYTES_MAX, TEXT_BYTES_MAX, TTL_MAX, VALUE_BYTES_MAX,
 };
 
 const ADDR_BYTES_MAX: usize = 18;
@@ -195,6 +195,19 @@ pub(super) mod value {
     pub(in crate::wire) fn deserialize<'de, D: Deserializer<'de>>(source: D) -> Result<Bytes, D::Error> {
         bytes_with(source, "at most 64 KiB", |bytes| {
             (bytes.len() <= VALUE_BYTES_MAX).then(|| Bytes::copy_from_slice(bytes))
+        })
+    }
+}
+
+/// What handlers made of an object, opaque here: up to [`STATE_BYTES_MAX`] bytes.
+pub(super) mod state {
+    use super::*;
+
+    pub(in crate::wire) use super::value::serialize;
+
+    pub(in crate::wire) fn deserialize<'de, D: Deserializer<'de>>(source: D) -> Result<Bytes, D::Error> {
+        bytes_with(source, "at most 64 KiB and a little", |bytes| {
+            (bytes.len() <= STATE_BYTES_MAX).then(|| Bytes::copy_from_slice(bytes))
         })
     }
 }

@@ -109,9 +109,11 @@ fn requests() -> Vec<(Request, &'static str)> {
                 state: Bytes::from_static(&[0x80]),
                 age_seconds: 60,
                 remaining_seconds: 86_340,
+                trail: TRAIL,
             },
-            "81a4636f707984a16f85a16bc4201111111111111111111111111111111111111111111111111111111111111111\
-             a17307a374746cce00015180a17208a164c4012aa27374c40180a36167653ca46c656674ce00015144",
+            "81a4636f707985a16f85a16bc4201111111111111111111111111111111111111111111111111111111111111111\
+             a17307a374746cce00015180a17208a164c4012aa27374c40180a36167653ca46c656674ce00015144a2747282a1\
+             6d14a16403",
         ),
         (
             Request::Delete { key: key(0x11), owner: None, trail: TRAIL },

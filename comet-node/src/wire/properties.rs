@@ -14,6 +14,8 @@ use serde::Serialize;
 
 use super::*;
 
+const TRAIL: Trail = Trail { messages: 16, depth: 4 };
+
 /// The frame `{name: fields}`, for messages that no encoder of ours would write.
 fn frame(name: &str, fields: &impl Serialize) -> Vec<u8> {
     rmp_serde::to_vec_named(&std::collections::BTreeMap::from([(name, fields)])).expect("a small message")
@@ -116,7 +118,7 @@ fn numbers_of_contacts_and_times_are_clamped_where_they_are_read() {
     let object = |ttl_seconds| Object { ttl_seconds, ..largest_object() };
     let copy = |ttl_seconds, age_seconds, remaining_seconds| {
         let object = object(ttl_seconds);
-        Request::Replicate { object, state: Bytes::new(), age_seconds, remaining_seconds }
+        Request::Replicate { object, state: Bytes::new(), age_seconds, remaining_seconds, trail: TRAIL }
     };
     let day_30 = 30 * 86_400;
     let decoded = Request::decode(&copy(u64::MAX, u64::MAX, u64::MAX).encode());
@@ -144,7 +146,6 @@ fn a_negative_or_fractional_time_is_malformed() {
 
 #[test]
 fn what_exceeds_its_own_limit_is_malformed_though_the_frame_is_not_too_large() {
-    const TRAIL: Trail = Trail { messages: 0, depth: 0 };
     let put = |object| Request::decode(&Request::Put { object, trail: TRAIL }.encode());
     let largest = largest_object();
     assert_eq!(put(largest.clone()), Ok(Request::Put { object: largest.clone(), trail: TRAIL }));
@@ -157,9 +158,10 @@ fn what_exceeds_its_own_limit_is_malformed_though_the_frame_is_not_too_large() {
 fn the_largest_replica_fits_a_frame() {
     let request = Request::Replicate {
         object: largest_object(),
-        state: vec![0; VALUE_BYTES_MAX].into(),
+        state: vec![0; STATE_BYTES_MAX].into(),
         age_seconds: AGE_MAX.as_secs(),
         remaining_seconds: TTL_MAX.as_secs(),
+        trail: TRAIL,
     };
     assert_eq!(Request::decode(&request.encode()), Ok(request));
 }
@@ -275,12 +277,13 @@ fn requests() -> impl Strategy<Value = Request> {
         (keys(), prop::option::of(payloads()), prop::option::of(keys()), trails())
             .prop_map(|(key, payload, callback, trail)| Request::Get { key, payload, callback, trail }),
         (objects(), trails()).prop_map(|(object, trail)| Request::Put { object, trail }),
-        (objects(), payloads(), 0..=AGE_MAX.as_secs(), 0..=TTL_MAX.as_secs()).prop_map(
-            |(object, state, age_seconds, remaining_seconds)| Request::Replicate {
+        (objects(), payloads(), 0..=AGE_MAX.as_secs(), 0..=TTL_MAX.as_secs(), trails()).prop_map(
+            |(object, state, age_seconds, remaining_seconds, trail)| Request::Replicate {
                 object,
                 state,
                 age_seconds,
-                remaining_seconds
+                remaining_seconds,
+                trail,
             }
         ),
         (keys(), owners(), trails()).prop_map(|(key, owner, trail)| Request::Delete { key, owner, trail }),

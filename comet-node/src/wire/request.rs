@@ -64,7 +64,7 @@ pub enum Request {
         #[serde(rename = "o")]
         object: Object,
         /// What its handlers made of it at the sender; empty if nothing yet.
-        #[serde(rename = "st", with = "field::value")]
+        #[serde(rename = "st", with = "field::state")]
         state: Bytes,
         /// Seconds since the put.
         #[serde(rename = "age", deserialize_with = "field::age_seconds")]
@@ -72,6 +72,9 @@ pub enum Request {
         /// Seconds until it expires.
         #[serde(rename = "left", deserialize_with = "field::remaining_seconds")]
         remaining_seconds: u64,
+        /// What the copy may still cause.
+        #[serde(rename = "tr")]
+        trail: Trail,
     },
     /// Forget the object.
     #[serde(rename = "delete")]

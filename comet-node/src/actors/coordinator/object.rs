@@ -40,7 +40,7 @@ impl Operation {
                 self.tell(object, key, targets, request, |reply| client::stored(&reply).map(|_| ())).await
             }
             Op::Copy { nodes } => match copy {
-                Some(copy) => self.copy(object, nodes, *copy).await,
+                Some(copy) => self.copy(object, nodes, *copy, trail).await,
                 None => Err(Refusal::Invalid("the object to copy is missing".into())),
             },
             Op::Delete { key, nodes } => {
@@ -80,10 +80,10 @@ impl Operation {
     }
 
     /// Hands the object itself, code and state, to other nodes.
-    async fn copy(&self, object: Key, nodes: Nodes, record: Record) -> OpResult {
+    async fn copy(&self, object: Key, nodes: Nodes, record: Record, trail: Trail) -> OpResult {
         // With 0 the object leaves nothing to its node, but here it asks.
         let replicas = if record.replicas == 0 { self.replication.replicas } else { record.replicas };
-        let request = replicate(record, self.access.clock.wall_ms());
+        let request = replicate(record, trail, self.access.clock.wall_ms());
         let stored = |reply| client::stored(&reply).map(|_| ());
         self.tell(object, object, (nodes, replicas), request, stored).await
     }

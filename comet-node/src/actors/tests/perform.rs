@@ -108,13 +108,14 @@ fn a_copy_carries_code_and_state_and_what_is_left_of_the_lifetime() {
         let copy = Perform { copy: Some(Box::new(record)), ..perform(Op::Copy { nodes: Nodes::Closest }) };
         assert_eq!(done(&station, copy).await, OpOutcome::Nodes(nodes([2])), "one replica is wanted");
         let requests = station.requests().await;
-        let [(_, _, Request::Replicate { object, state, age_seconds, remaining_seconds })] =
+        let [(_, _, Request::Replicate { object, state, age_seconds, remaining_seconds, trail })] =
             requests.as_slice()
         else {
             panic!("{requests:?}")
         };
         assert_eq!((object.sequence, object.code.as_deref()), (5, Some("aso = {}")));
         assert_eq!((state, *age_seconds, *remaining_seconds), (&Value::List(vec![]).encode(), 10, 60));
+        assert_eq!(*trail, TRAIL.into(), "with what is left of the budget");
     });
 }
 

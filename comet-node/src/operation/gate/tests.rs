@@ -82,7 +82,7 @@ fn copy(
     remaining_seconds: u64,
 ) -> Result<(Caller, Record, Trail), Refusal> {
     let state = Bytes::new();
-    match admit(Request::Replicate { object, state, age_seconds, remaining_seconds })? {
+    match admit(Request::Replicate { object, state, age_seconds, remaining_seconds, trail: trail() })? {
         (_, Visit::Put { caller, record, trail }) => Ok((caller, *record, trail)),
         (_, visit) => panic!("no put but {visit:?}"),
     }
@@ -183,7 +183,7 @@ fn a_copy_lives_no_longer_than_the_put_it_stems_from() {
     let (caller, record, trail) = copy(object(), 1_000, 600).unwrap();
     assert_eq!(caller.origin, Origin::Replica);
     assert_eq!((record.created_ms, record.expires_ms), (NOW_MS - 1_000_000, NOW_MS + 600_000));
-    assert_eq!(trail.messages, 0, "a copy of a copy of a copy must end");
+    assert_eq!(trail, self::trail().into(), "what is left of the budget comes with the copy");
     assert_eq!(copy(object(), 0, 1_000_000).unwrap().1.expires_ms, NOW_MS + 3_600_000);
     assert!(matches!(copy(object(), 0, 0), Err(Refusal::Invalid(_))));
     assert!(copy(signed_object(), u64::MAX, u64::MAX).is_ok(), "no time is too large to count with");
@@ -191,8 +191,10 @@ fn a_copy_lives_no_longer_than_the_put_it_stems_from() {
 
 #[test]
 fn a_copys_state_must_be_a_value() {
-    let copy =
-        |state| admit(Request::Replicate { object: object(), state, age_seconds: 0, remaining_seconds: 60 });
+    let copy = |state| {
+        let trail = trail();
+        admit(Request::Replicate { object: object(), state, age_seconds: 0, remaining_seconds: 60, trail })
+    };
     assert!(copy(Value::List(vec![]).encode()).is_ok());
     assert!(matches!(copy(Bytes::from_static(b"\xc1")), Err(Refusal::Invalid(_))));
 }
