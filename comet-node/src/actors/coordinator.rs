@@ -15,6 +15,7 @@ use comet_routing::{Contact, Key, actor::FindNode, clock::Clock};
 use comet_runtime::{
     OpResult, Refusal,
     actors::{Perform, Replica},
+    contact_policy::MessageBucket,
     dht::{
         Delete, DeleteReport, Get, GetReport, Inspection, LogProof, LookupReport, Put, PutReport, ReplicaLog,
     },
@@ -72,6 +73,8 @@ pub struct CoordinatorConfig {
     pub replication: ReplicationConfig,
     /// Operations that may run at once.
     pub operations_max: usize,
+    /// Requests that all objects of the node together may make in a second.
+    pub object_requests_per_second: u32,
     /// Messages that may wait in the mailbox.
     pub mailbox: usize,
 }
@@ -79,7 +82,7 @@ pub struct CoordinatorConfig {
 impl CoordinatorConfig {
     /// A guess with room to spare: at 20 nodes each these operations keep 40,000 requests under way.
     pub fn new(replication: ReplicationConfig) -> Self {
-        Self { replication, operations_max: 2_048, mailbox: 2_048 }
+        Self { replication, operations_max: 2_048, object_requests_per_second: 1_000, mailbox: 2_048 }
     }
 }
 
@@ -107,6 +110,8 @@ pub struct Coordinator {
     mailbox: usize,
     running: Arc<Semaphore>,
     last_sequence: Rc<Cell<u64>>,
+    object_requests_per_second: u32,
+    object_requests: MessageBucket,
 }
 
 /// One operation under way.
@@ -121,13 +126,25 @@ struct Operation {
 impl Coordinator {
     /// A coordinator without operations.
     pub fn new(access: Access, config: CoordinatorConfig) -> Self {
+        let object_requests = MessageBucket::full(config.object_requests_per_second, access.clock.wall_ms());
         Self {
             access: Rc::new(access),
             replication: Rc::new(config.replication),
             mailbox: config.mailbox,
             running: Arc::new(Semaphore::new(config.operations_max.min(Semaphore::MAX_PERMITS))),
             last_sequence: Rc::default(),
+            object_requests_per_second: config.object_requests_per_second,
+            object_requests,
         }
+    }
+
+    /// An operation for an object, if this node's objects have not made too many.
+    fn begin_for_object(&mut self) -> Result<Operation, Refusal> {
+        let now = self.access.clock.wall_ms();
+        if !self.object_requests.take(self.object_requests_per_second, 1_000, now) {
+            return Err(Refusal::Overloaded("the node's objects".into()));
+        }
+        self.begin(None)
     }
 
     /// An operation that ends after `deadline`, or after the configured time.
@@ -227,7 +244,7 @@ impl Handler<Perform> for Coordinator {
     type Result = ResponseFuture<OpResult>;
 
     fn handle(&mut self, perform: Perform, _: &mut Self::Context) -> Self::Result {
-        let operation = self.begin(None);
+        let operation = self.begin_for_object();
         Box::pin(async move { operation?.perform(perform).await })
     }
 }

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use comet_routing::{Contact, Key, clock::WallMs};
 use comet_runtime::{
-    Bounds, Caller, DecodeError, Limits, Origin, REPLICAS_MAX, Refusal, Trail, Value, visit::Visit,
+    Bounds, Caller, DecodeError, Limits, Origin, REPLICAS_MAX, Refusal, Value, visit::Visit,
 };
 use comet_store::{Act, Code, Hash, Ownership, OwnershipError, Record, Statement, Version, content_hash};
 

@@ -20,6 +20,9 @@ use crate::{
     wire::{Object, Reply, Request},
 };
 
+/// How often a put that was outrun by another node's clock is put again.
+const OUTRUN_MAX: u8 = 2;
+
 /// One replica's answer to a get.
 #[derive(Clone, Debug)]
 pub(super) struct Got {
@@ -52,24 +55,46 @@ impl Got {
 
 impl Operation {
     /// Stores an object; the report is sent once a quorum has it, and the rest is stored afterwards.
+    ///
+    /// An unsigned put that meets a newer one was not outrun by another writer but by another node's clock:
+    /// whoever puts last wins, so it is put again, after that one.
     pub(super) async fn put(self, put: Put, reply: oneshot::Sender<Result<PutReport, Refusal>>) {
+        let mut reply = Some(reply);
+        let mut attempts_left = if put.owner.is_some() { 0 } else { OUTRUN_MAX };
+        while let Some(held) = self.put_once(put.clone(), &mut reply, attempts_left).await {
+            self.last_sequence.set(self.last_sequence.get().max(held));
+            attempts_left -= 1;
+        }
+    }
+
+    /// Puts once and reports, unless the put was outrun and attempts are left: then the sequence that it met.
+    async fn put_once(
+        &self,
+        put: Put,
+        reply: &mut Option<oneshot::Sender<Result<PutReport, Refusal>>>,
+        attempts_left: u8,
+    ) -> Option<u64> {
         let sequence = put.owner.as_ref().map_or_else(|| self.next_sequence(), |(sequence, _)| *sequence);
         let version =
             Version { sequence, hash: content_hash(put.code.as_ref().map(|code| &code.hash), &put.data) };
         let object = object_of(put, sequence, &self.replication);
         let (replicas, ttl_seconds) = (object.replicas, self.access.gate.granted_seconds(object.ttl_seconds));
-        let report = move |outcome| report_of(outcome, version, Duration::from_secs(ttl_seconds));
-        let (conversation, candidates) = match self.prepare_put(object).await {
-            Ok(prepared) => prepared,
-            Err(refusal) => {
-                // Whoever asked may have stopped waiting; so below.
-                reply.send(Err(refusal)).ok();
-                return;
-            }
+        let ttl = Duration::from_secs(ttl_seconds);
+        let mut outrun_by = None;
+        let mut report = |result| match result {
+            Err(Refusal::Stale { held_sequence }) if attempts_left > 0 => outrun_by = Some(held_sequence),
+            // Whoever asked may have stopped waiting.
+            result => drop(reply.take().map(|reply| reply.send(result))),
         };
-        let write = Write::new(candidates, replicas, self.replication.write_quorum, self.period);
-        let decided = |outcome| drop(reply.send(report(outcome)));
-        conversation.write(write, |reply| stored(&reply), decided).await;
+        match self.prepare_put(object).await {
+            Ok((conversation, candidates)) => {
+                let write = Write::new(candidates, replicas, self.replication.write_quorum, self.period);
+                let decided = |outcome| report(report_of(outcome, version, ttl));
+                conversation.write(write, |reply| stored(&reply), decided).await;
+            }
+            Err(refusal) => report(Err(refusal)),
+        }
+        outrun_by
     }
 
     async fn prepare_put(&self, object: Object) -> Result<(Conversation, Vec<Contact>), Refusal> {

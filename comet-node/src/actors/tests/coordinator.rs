@@ -111,6 +111,27 @@ fn an_unsigned_put_outranks_the_one_before_even_within_one_millisecond() {
 }
 
 #[test]
+fn an_unsigned_put_that_another_nodes_clock_outran_is_put_after_it() {
+    paused(async {
+        let held_sequence = (WALL_MS + 500) * 1_000;
+        let stale = answering(1, Err(Refusal::Stale { held_sequence }));
+        let station = Station::start(node(9), [stale], no_change);
+        let refused = station.coordinator.send(put(1)).await.unwrap();
+        assert_eq!(refused, Err(Refusal::Stale { held_sequence }), "a node that always says so ends it");
+        let sequences: Vec<_> = station
+            .requests()
+            .await
+            .into_iter()
+            .map(|(_, _, request)| match request {
+                Request::Put { object, .. } => object.sequence,
+                request => panic!("no put but {request:?}"),
+            })
+            .collect();
+        assert_eq!(sequences, [WALL_MS * 1_000, held_sequence + 1, held_sequence + 2]);
+    });
+}
+
+#[test]
 fn what_no_replica_could_take_is_refused_without_asking_any() {
     paused(async {
         let station = Station::start(node(9), (1..=3).map(storing), no_change);

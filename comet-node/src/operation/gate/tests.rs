@@ -6,6 +6,8 @@ use comet_routing::NodeId;
 use comet_runtime::dht::LogProof;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
+use comet_runtime::Trail;
+
 use super::*;
 use crate::wire;
 
