@@ -180,7 +180,7 @@ fn what_breaks_a_rule_is_refused_to_the_object_that_asks() {
 fn the_objects_of_a_node_share_what_they_may_ask_in_a_second() {
     paused(async {
         let station = Station::start(node(0), [], |config: &mut CoordinatorConfig| {
-            config.object_requests_per_second = 2
+            config.object_requests_per_second = 2;
         });
         let ask = || station.coordinator.send(perform(Op::Lookup { key: key() }));
         assert!(ask().await.unwrap().is_ok());
