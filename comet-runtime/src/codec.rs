@@ -94,11 +94,20 @@ impl Value {
 
     /// Reads one value that fills `bytes` exactly.
     pub fn decode(bytes: &[u8], bounds: Bounds) -> Result<Self, DecodeError> {
+        Self::decode_with(bytes, bounds, ELEMENTS_MAX)
+    }
+
+    /// As [`Value::decode`], for what the node itself adds elements to.
+    pub(crate) fn decode_with(
+        bytes: &[u8],
+        bounds: Bounds,
+        elements_max: usize,
+    ) -> Result<Self, DecodeError> {
         if bytes.len() > bounds.bytes {
             return Err(DecodeError::TooLarge { size: bytes.len(), limit: bounds.bytes });
         }
         let mut reader =
-            Reader { rest: bytes, elements_left: ELEMENTS_MAX, depth_max: bounds.depth.min(DEPTH_MAX) };
+            Reader { rest: bytes, elements_left: elements_max, depth_max: bounds.depth.min(DEPTH_MAX) };
         let value = reader.value(0)?;
         match reader.rest.len() {
             0 => Ok(value),

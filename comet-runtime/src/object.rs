@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, rc::Rc};
 use bytes::Bytes;
 use comet_routing::{Contact, Key, clock::WallMs};
 use comet_store::Code;
-use mlua::{Function, IntoLua, MultiValue, Table, Thread, Value as LuaValue};
+use mlua::{Function, IntoLua, MultiValue, Table, Value as LuaValue};
 
 use crate::{
     Caller, Event, Failure, Limits, OpOutcome, OpResult, Outcome, Reach, Request, Trail, Value, WaitId,
@@ -17,9 +17,10 @@ use crate::{
     dht::Usage,
     policy::Policy,
     sandbox::{
-        Ran, VALUE_FIELD, Vm,
+        Paused, Ran, VALUE_FIELD, Vm,
         host::{Network, Scope, Turn},
         memory::Category,
+        text::clean,
     },
     state,
 };
@@ -85,7 +86,7 @@ pub struct Report {
     pub log: Vec<String>,
     /// The object's state, if the turn changed it.
     pub state: Option<Bytes>,
-    /// The handler asked to be deleted.
+    /// The invocation is over and has asked for the object's deletion.
     pub delete_self: bool,
 }
 
@@ -104,10 +105,12 @@ struct Invocation {
     caller: Option<Caller>,
     trail: Trail,
     usage: Usage,
+    /// One of its turns asked for the object's deletion, which follows the last one.
+    delete_self: bool,
 }
 
 enum Wait {
-    Handler { invocation: Invocation, thread: Thread },
+    Handler { invocation: Invocation, paused: Paused },
     Callback { function: Function, caller: Option<Caller>, trail: Trail },
 }
 
@@ -148,6 +151,10 @@ impl Object {
                 let capabilities =
                     state.map(|state| restore(vm, &aso, state)).transpose()?.unwrap_or_default();
                 let policy = Policy::read(&aso, &limits).map_err(ActivationError::BadCode)?;
+                let limit_bytes = limits.memory_bytes as u64;
+                if vm.live_bytes(category, 0).0 as u64 > limit_bytes {
+                    return Err(ActivationError::BadCode(Failure::Memory { limit_bytes }.to_string()));
+                }
                 Ok((aso, put, capabilities, policy))
             });
         let (aso, value_as_put, capabilities, policy) = made.inspect_err(|_| vm.move_out(category))?;
@@ -197,7 +204,16 @@ impl Object {
 
     /// Live bytes of the object, script and state included.
     pub fn live_bytes(&self) -> usize {
-        self.vm.live_bytes(self.category).0
+        self.vm.live_bytes(self.category, self.stack_bytes()).0
+    }
+
+    /// The stacks of those who wait.
+    fn stack_bytes(&self) -> usize {
+        let stacks = self.waits.values().map(|wait| match wait {
+            Wait::Handler { paused, .. } => paused.stack_bytes,
+            Wait::Callback { .. } => 0,
+        });
+        stacks.sum()
     }
 
     /// Runs the first turn of an event. An object without the handler gives the default outcome: a get its
@@ -213,6 +229,7 @@ impl Object {
             caller: caller.cloned(),
             trail,
             usage: Usage::default(),
+            delete_self: false,
         };
         let Some(handler) = self.handler(event.handler()) else {
             return self.without_handler(event, invocation, moment);
@@ -228,17 +245,18 @@ impl Object {
     /// Runs the next turn of whoever waited for this answer; `None` if nobody does.
     pub fn resume(&mut self, wait: WaitId, result: OpResult, moment: Moment) -> Option<Report> {
         match self.waits.remove(&wait)? {
-            Wait::Handler { invocation, thread } => {
+            Wait::Handler { invocation, paused } => {
                 self.open_turn(&invocation, moment);
                 let ran = match self.answer(result) {
-                    Ok(args) => self.vm.resume(self.category, thread, args),
+                    Ok(args) => self.vm.resume(self.category, paused, args),
                     Err(error) => Ran::Failed(self.vm.failure(&error)),
                 };
                 Some(self.close_turn(invocation, ran))
             }
             Wait::Callback { function, caller, trail } => {
+                let usage = Usage::default();
                 let invocation =
-                    Invocation { id: None, handler: "callback", caller, trail, usage: Usage::default() };
+                    Invocation { id: None, handler: "callback", caller, trail, usage, delete_self: false };
                 self.open_turn(&invocation, moment);
                 let ran = match self.answer(result) {
                     Ok(mut args) => {
@@ -345,9 +363,10 @@ impl Object {
     }
 
     fn open_turn(&self, invocation: &Invocation, moment: Moment) {
-        if let Some(caller) = &invocation.caller {
+        match &invocation.caller {
             // What a failure here would hide is found again, and reported, when the arguments are made.
-            self.vm.introduce(caller).ok();
+            Some(caller) => drop(self.vm.introduce(caller)),
+            None => self.vm.introduce_nobody(),
         }
         let scope = self.scope(invocation, moment);
         self.vm.open_turn(
@@ -358,22 +377,26 @@ impl Object {
 
     fn close_turn(&mut self, mut invocation: Invocation, ran: Ran) -> Report {
         let turn = self.vm.close_turn();
+        invocation.delete_self |= turn.delete_self;
         invocation.usage.steps += self.vm.steps();
         invocation.usage.messages += turn.requests.len() as u32;
-        let (live, collection_steps) = self.vm.live_bytes(self.category);
+        let paused_bytes = if let Ran::Waits(paused) = &ran { paused.stack_bytes } else { 0 };
+        let (live, collection_steps) = self.vm.live_bytes(self.category, self.stack_bytes() + paused_bytes);
         invocation.usage.steps += collection_steps;
         invocation.usage.memory_bytes = live as u64;
         let too_large = live > self.limits.memory_bytes;
         let end = match ran {
             Ran::Failed(failure) => Err(failure),
             _ if too_large => Err(Failure::Memory { limit_bytes: self.limits.memory_bytes as u64 }),
-            Ran::Returned(values) => self.outcome(invocation.handler, &values).map(Progress::Done),
-            Ran::Waits(thread, wait) => {
+            Ran::Returned(first, second) => {
+                self.outcome(invocation.handler, &first, &second).map(Progress::Done)
+            }
+            Ran::Waits(paused) => {
                 if let Some(network) = turn.scope.as_ref().and_then(|scope| scope.network.as_ref()) {
                     invocation.trail = network.trail;
                 }
                 let report = self.commit(&invocation, turn, Ok(Progress::Waiting));
-                self.waits.insert(wait, Wait::Handler { invocation, thread });
+                self.waits.insert(paused.wait, Wait::Handler { invocation, paused });
                 return report;
             }
         };
@@ -407,7 +430,7 @@ impl Object {
                 return report;
             }
         }
-        report.delete_self = turn.delete_self;
+        report.delete_self = invocation.delete_self && report.end != Ok(Progress::Waiting);
         for (request, callback) in turn.requests {
             if let Some(function) = callback {
                 let caller = invocation.caller.clone();
@@ -424,7 +447,7 @@ impl Object {
         let write = |out: &mut Vec<u8>| {
             self.vm
                 .encode_state(&self.aso, self.value_as_put.as_ref(), bounds, out)
-                .map_err(|fault| fault.of("aso"))
+                .map_err(|fault| clean(&fault.of("aso"), self.limits.log_line_bytes))
         };
         let state = state::encode(write, &self.capabilities)?;
         if state == self.kept {
@@ -435,14 +458,14 @@ impl Object {
         Ok(Some(state))
     }
 
-    /// Reads what a handler returned.
-    fn outcome(&self, handler: &str, values: &MultiValue) -> Result<Outcome, Failure> {
-        let nil = LuaValue::Nil;
-        let first = values.front().unwrap_or(&nil);
+    /// Reads what a handler returned: raw, since its turn is over and no metamethod may run any more.
+    fn outcome(&self, handler: &str, first: &LuaValue, second: &LuaValue) -> Result<Outcome, Failure> {
         let refuse = || {
-            let reason = values.get(1).and_then(|reason| reason.to_string().ok()).unwrap_or_default();
-            let reason = if values.len() > 1 { reason } else { format!("{handler} returned false") };
-            Outcome::Refuse(crate::sandbox::text::clean(&reason, self.limits.log_line_bytes))
+            let reason = match second {
+                LuaValue::String(reason) => reason.to_string_lossy(),
+                _ => format!("{handler} returned false"),
+            };
+            Outcome::Refuse(clean(&reason, self.limits.log_line_bytes))
         };
         Ok(match (handler, first) {
             ("onGet", value) => Outcome::Reply(self.reply(value)?),
@@ -466,7 +489,7 @@ impl Object {
             }
             value => self.vm.encode(value, bounds, &mut out),
         }
-        .map_err(|fault| Failure::BadReply(fault.of("the reply")))?;
+        .map_err(|fault| Failure::BadReply(clean(&fault.of("the reply"), self.limits.log_line_bytes)))?;
         Ok(out.into())
     }
 }
@@ -502,7 +525,7 @@ fn define(
     let ran = value.as_ref().map(|_| vm.call(category, script, ()));
     vm.close_turn();
     match ran {
-        Ok(Ran::Returned(_)) => {}
+        Ok(Ran::Returned(..)) => {}
         Ok(Ran::Failed(failure)) => return Err(ActivationError::BadCode(failure.to_string())),
         Ok(Ran::Waits(..)) => return Err(ActivationError::BadCode("the script must not wait".into())),
         Err(error) => return Err(bad(error)),
@@ -565,7 +588,7 @@ mod tests {
         Vm::new(Rc::new(Limits::default()), Backstop::WallClock).expect("a VM")
     }
 
-    fn blueprint(code: &str, value: Value) -> Blueprint {
+    fn blueprint(code: &str, value: &Value) -> Blueprint {
         Blueprint {
             key: Key::of("test"),
             code: Code::new(code),
@@ -590,7 +613,7 @@ mod tests {
     #[test]
     fn a_counting_object_counts_and_comes_back_as_it_was() {
         let vm = vm();
-        let mut plan = blueprint(COUNTER, "hello".into());
+        let mut plan = blueprint(COUNTER, &"hello".into());
         let mut object = Object::activate(&vm, &plan, moment()).expect("it activates");
         assert_eq!(get(&mut object), Ok(vec!["hello".into(), Value::Int(1)].into()));
         assert_eq!(get(&mut object), Ok(vec!["hello".into(), Value::Int(2)].into()));
@@ -605,8 +628,8 @@ mod tests {
         let vm = vm();
         let writer = "for i = 1, 1000 do _ENV_probe = i end leak = 'secret' function aso:onGet() leak = 'x' return leak end";
         let reader = "function aso:onGet() return { leak == nil, _ENV_probe == nil } end";
-        let mut a = Object::activate(&vm, &blueprint(writer, Value::Nil), moment()).expect("a");
-        let mut b = Object::activate(&vm, &blueprint(reader, Value::Nil), moment()).expect("b");
+        let mut a = Object::activate(&vm, &blueprint(writer, &Value::Nil), moment()).expect("a");
+        let mut b = Object::activate(&vm, &blueprint(reader, &Value::Nil), moment()).expect("b");
         assert_eq!(get(&mut a), Ok("x".into()));
         assert_eq!(get(&mut b), Ok(vec![true.into(), true.into()].into()));
     }
@@ -616,7 +639,7 @@ mod tests {
         fn every_value_survives_lua_and_a_restore(value in any_value()) {
             let code = "function aso:onGet() if not self.kept then self.kept = { self.value } end return self.kept[1] end";
             let vm = vm();
-            let mut plan = blueprint(code, value.clone());
+            let mut plan = blueprint(code, &value);
             let mut object = Object::activate(&vm, &plan, moment()).expect("it activates");
             let seen = get(&mut object);
             plan.state = object.state().clone();

@@ -5,7 +5,7 @@ use comet_routing::{Key, NodeId};
 
 use crate::{
     Bounds, Limits, Value,
-    codec::{self, DecodeError},
+    codec::{self, DecodeError, ELEMENTS_MAX},
     contact_policy::{Capabilities, Capability},
 };
 
@@ -19,6 +19,9 @@ pub(crate) struct State {
     pub(crate) fields: Vec<(Value, Value)>,
     pub(crate) capabilities: Capabilities,
 }
+
+/// Elements that one capability is, encoded: itself and its three parts.
+const CAPABILITY_ELEMENTS: usize = 4;
 
 /// What an encoded state may measure: the fields may be as large as a value, and the node's own part comes on
 /// top.
@@ -53,7 +56,10 @@ pub(crate) fn decode(bytes: &[u8], limits: &Limits) -> Result<Option<State>, Dec
         return Ok(None);
     }
     let broken = DecodeError::Unsupported("no object state");
-    let Value::List(parts) = Value::decode(bytes, bounds(limits))? else { return Err(broken) };
+    let elements_max = ELEMENTS_MAX + limits.capabilities * CAPABILITY_ELEMENTS + 2;
+    let Value::List(parts) = Value::decode_with(bytes, bounds(limits), elements_max)? else {
+        return Err(broken);
+    };
     let Ok([fields, Value::List(kept)]) = <[Value; 2]>::try_from(parts) else { return Err(broken) };
     let fields = match fields {
         Value::Map(fields) => fields,
@@ -103,16 +109,16 @@ mod tests {
                 limits.capabilities,
             );
         }
-        let filler = Value::Str(vec![b'x'; limits.value_bytes - 16].into());
-        let fields = Value::map([("f".into(), filler)]);
-        let bytes = encode(
-            |out| {
+        let large = Value::Str(vec![b'x'; limits.value_bytes - 16].into());
+        let many = Value::List(vec![Value::Nil; ELEMENTS_MAX - 1]);
+        for filler in [large, many] {
+            let fields = Value::map([("f".into(), filler)]);
+            let write = |out: &mut Vec<u8>| {
                 fields.encode_into(out);
                 Ok(())
-            },
-            &kept,
-        )
-        .expect("encodes");
-        assert!(decode(&bytes, &limits).is_ok());
+            };
+            let bytes = encode(write, &kept).expect("encodes");
+            assert!(decode(&bytes, &limits).is_ok());
+        }
     }
 }

@@ -79,7 +79,7 @@ impl Value {
             (Self::Float(a), Self::Float(b)) => a.total_cmp(b),
             (Self::Str(a), Self::Str(b)) => a.cmp(b),
             (Self::Node(a), Self::Node(b)) => a.cmp(b),
-            (Self::List(a), Self::List(b)) => by_items(a.iter(), b.iter(), |x, y| x.order(y)),
+            (Self::List(a), Self::List(b)) => by_items(a.iter(), b.iter(), Self::order),
             (Self::Map(a), Self::Map(b)) => {
                 by_items(a.iter(), b.iter(), |x, y| x.0.order(&y.0).then_with(|| x.1.order(&y.1)))
             }

@@ -3,7 +3,7 @@
 //!
 //! The actor owns the set of connections and decides who may connect; the bytes of a request never pass its
 //! mailbox, they go between the asking task and the connection. Everything that can be decided without a
-//! socket is decided elsewhere: who enters by [`Admission`], which connection is used by [`Pool`].
+//! socket is decided elsewhere: who enters by `Admission`, which connection is used by `Pool`.
 
 use std::{
     collections::BTreeMap,

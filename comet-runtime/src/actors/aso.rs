@@ -5,14 +5,14 @@
 //! restores the object from what was kept last. Deletion and idleness end it, too.
 
 pub(crate) mod errand;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeMap, collections::VecDeque, time::Duration, time::Instant};
 
 use actix::prelude::*;
 use comet_routing::{Key, clock::WallMs};
-use comet_store::{
-    DeleteRecord, Flush, PutOutcome, PutRecord, Record, Rule, SaveLog, SaveState, StoreError, Version,
-};
+use comet_store::{DeleteRecord, Flush, PutRecord, Record, Rule, SaveLog, SaveState, StoreError, Version};
 use tokio::sync::oneshot;
 
 use self::errand::{Arrival, Errand};
@@ -74,16 +74,19 @@ pub struct Aso {
     object: Object,
     record: Record,
     /// What was here before an arrival that is still being decided.
-    previous: Option<(Object, Record)>,
+    previous: Option<Box<(Object, Record)>>,
     arrival: Option<Box<Arrival>>,
     arriving: bool,
     backlog: VecDeque<Deliver>,
     pending: BTreeMap<InvocationId, Pending>,
     next_invocation: InvocationId,
     log: Option<Box<ObjectLog>>,
+    log_unsaved: bool,
     timer: Option<Addr<AsoTimer>>,
     timer_due_ms: Option<WallMs>,
     flush: Option<SpawnHandle>,
+    /// Set once the actor is on its way out: the object may be spent, and nothing runs on it any more.
+    leaving: bool,
     touched: Instant,
     last_usage: Usage,
 }
@@ -109,9 +112,11 @@ impl Aso {
             pending: BTreeMap::new(),
             next_invocation: 1,
             log: None,
+            log_unsaved: false,
             timer: None,
             timer_due_ms,
             flush: None,
+            leaving: false,
             touched,
             last_usage: Usage::default(),
         }
@@ -219,20 +224,28 @@ impl Aso {
         let id = self.next_invocation;
         self.next_invocation += 1;
         let moment = self.shared.moment();
-        let handler = event.handler();
+        let pending = Pending { errand, handler: event.handler() };
         let report = self.object.begin(id, event, trail, moment);
-        self.pending.insert(id, Pending { errand, handler });
         if matches!(report.end, Ok(Progress::Waiting)) {
+            self.pending.insert(id, pending);
             let limit = Duration::from_millis(self.shared.pool.limits().invocation_ms);
             ctx.run_later(limit, move |aso, ctx| aso.give_up(id, ctx));
+            self.settle(report, None, ctx);
+        } else {
+            self.settle(report, Some(pending), ctx);
         }
-        self.settle(report, ctx);
     }
 
     fn answered(&mut self, wait: WaitId, result: OpResult, ctx: &mut Context<Self>) {
         let moment = self.shared.moment();
         if let Some(report) = self.object.resume(wait, result, moment) {
-            self.settle(report, ctx);
+            let over = report.invocation.filter(|_| !matches!(report.end, Ok(Progress::Waiting)));
+            let pending = over.and_then(|id| self.pending.remove(&id));
+            if self.pending.is_empty() {
+                // An emptied map keeps a node of two kilobytes.
+                self.pending = BTreeMap::new();
+            }
+            self.settle(report, pending, ctx);
         }
     }
 
@@ -244,17 +257,17 @@ impl Aso {
         }
     }
 
-    /// Keeps, sends and answers what a turn came to.
-    fn settle(&mut self, report: Report, ctx: &mut Context<Self>) {
-        let Report { invocation, end, usage, requests, log, state, delete_self } = report;
+    /// Keeps, sends and answers what a turn came to; `pending` is the invocation that ended with it.
+    fn settle(&mut self, report: Report, pending: Option<Pending>, ctx: &mut Context<Self>) {
+        let Report { invocation: _, end, usage, requests, log, state, delete_self } = report;
         self.last_usage = usage;
         log.iter().for_each(|line| self.note(Author::Handler, line));
+        if self.log_unsaved {
+            self.save_soon(ctx);
+        }
         let progress = match end {
             Ok(progress) => progress,
-            Err(failure) => {
-                let pending = invocation.and_then(|id| self.pending.remove(&id));
-                return self.fail(pending, failure, ctx);
-            }
+            Err(failure) => return self.fail(pending, failure, ctx),
         };
         if state.is_some() {
             self.obey_policy(ctx);
@@ -264,7 +277,6 @@ impl Aso {
             self.send(request, ctx);
         }
         let Progress::Done(outcome) = progress else { return };
-        let pending = invocation.and_then(|id| self.pending.remove(&id));
         if let Some(Pending { errand, .. }) = pending {
             self.conclude(errand, outcome, usage, state.is_some(), ctx);
         }
@@ -333,15 +345,15 @@ impl Aso {
         let handler = pending.as_ref().map_or("callback", |pending| pending.handler);
         self.note(Author::Node, &format!("{handler} failed: {failure}"));
         let refusal = Refusal::HandlerFailed { handler: handler.into(), failure };
-        let arrives = pending.as_ref().is_some_and(|pending| matches!(pending.errand, Errand::Arrive(_)));
         if let Some(Pending { errand, .. }) = pending {
             errand.answer(Err(refusal));
         }
-        if arrives {
-            return self.turn_away(ctx);
-        }
         self.interrupt();
-        self.leave(ctx);
+        if self.arriving {
+            self.turn_away(ctx);
+        } else {
+            self.leave(ctx);
+        }
     }
 
     fn interrupt(&mut self) {
@@ -368,10 +380,14 @@ impl Aso {
         };
         match self.shared.pool.activate(&blueprint, self.shared.moment()) {
             Ok(object) => {
+                if self.drop_flush(ctx) {
+                    // Whatever becomes of the arrival, this state was answered for.
+                    self.save_now();
+                }
                 self.interrupt();
                 let object = std::mem::replace(&mut self.object, object);
                 let record = std::mem::replace(&mut self.record, record);
-                self.previous = Some((object, record));
+                self.previous = Some(Box::new((object, record)));
                 self.begin_arrival(arrival, ctx);
             }
             Err(error) => {
@@ -401,18 +417,10 @@ impl Aso {
         let record = Record { state: self.object.state().clone(), ..self.record.clone() };
         let (version, state) = (record.version, record.state.clone());
         let put = PutRecord { record, source: None, rule, timer_ms: self.timer_due_ms };
-        let stored = self.shared.links.put.send(put).into_actor(self).map(move |result, aso, ctx| {
-            let result = match result {
-                Ok(Ok(PutOutcome::Stored { .. } | PutOutcome::Unchanged)) => {
-                    Ok(Served::Stored { version, usage })
-                }
-                Ok(Ok(PutOutcome::Stale { held })) => Err(Refusal::Stale { held_sequence: held.sequence }),
-                Ok(Err(error)) => Err(error.into()),
-                Err(_) => Err(StoreError::Stopped.into()),
-            };
-            let refused = result.is_err();
-            reply.send(result).ok();
-            if refused {
+        let put = self.shared.links.put.send(put);
+        let stored = errand::answer_when_put(put, reply, Served::Stored { version, usage });
+        let stored = stored.into_actor(self).map(move |stored, aso, ctx| {
+            if stored != Ok(true) {
                 aso.drop_flush(ctx);
                 aso.interrupt();
                 ctx.stop();
@@ -422,6 +430,9 @@ impl Aso {
             }
         });
         ctx.spawn(stored);
+        if self.log_unsaved {
+            self.save_soon(ctx);
+        }
         self.catch_up(ctx);
     }
 
@@ -430,21 +441,27 @@ impl Aso {
         self.arriving = false;
         self.drop_flush(ctx);
         match self.previous.take() {
-            Some((object, record)) => {
-                self.object = object;
-                self.record = record;
+            Some(previous) => {
+                (self.object, self.record) = *previous;
                 self.save_soon(ctx);
                 self.catch_up(ctx);
             }
-            None => ctx.stop(),
+            None => {
+                self.leaving = true;
+                ctx.stop();
+            }
         }
     }
 
+    /// Serves what came while an arrival was decided. Whoever is not served because the object leaves tries
+    /// again.
     fn catch_up(&mut self, ctx: &mut Context<Self>) {
         while let Some(Deliver { visit, reply, .. }) = self.backlog.pop_front() {
+            if self.leaving {
+                return self.backlog.clear();
+            }
             if self.arriving {
-                self.backlog.push_front(Deliver { key: self.key, visit, reply });
-                return;
+                return self.backlog.push_front(Deliver { key: self.key, visit, reply });
             }
             self.visit(visit, reply, ctx);
         }
@@ -461,8 +478,11 @@ impl Aso {
     /// Stops once everything written so far is stored. Visits that queue meanwhile are not begun, and their
     /// senders try again.
     fn leave(&mut self, ctx: &mut Context<Self>) {
-        if self.drop_flush(ctx) {
-            self.shared.links.save.do_send(self.save());
+        if std::mem::replace(&mut self.leaving, true) {
+            return;
+        }
+        if self.drop_flush(ctx) || self.log_unsaved {
+            self.save_now();
         }
         let stored = self.shared.links.flush.send(Flush).into_actor(self).map(|_, _, ctx| ctx.stop());
         ctx.wait(stored);
@@ -480,11 +500,25 @@ impl Aso {
         }
     }
 
-    /// Saves the state within the flush interval; turns until then share one write.
+    /// Saves state and log without waiting for the store.
+    fn save_now(&mut self) {
+        self.shared.links.save.do_send(self.save());
+        self.save_log();
+    }
+
+    fn save_log(&mut self) {
+        if std::mem::take(&mut self.log_unsaved) {
+            let log = self.log().encode();
+            self.shared.links.log.do_send(SaveLog { key: self.key, log });
+        }
+    }
+
+    /// Saves state and log within the flush interval; turns until then share one write.
     fn save_soon(&mut self, ctx: &mut Context<Self>) {
         if self.flush.is_none() && !self.arriving {
             self.flush = Some(ctx.run_later(self.shared.state_flush, |aso, ctx| {
                 aso.flush = None;
+                aso.save_log();
                 let saved = aso.shared.links.save.send(aso.save()).into_actor(aso).map(|result, aso, ctx| {
                     if matches!(result, Ok(Err(StoreError::Unwritable { .. }))) {
                         aso.save_soon(ctx);
@@ -498,6 +532,7 @@ impl Aso {
     /// Saves the state now and answers when it is stored.
     fn save_then(&mut self, ctx: &mut Context<Self>, reply: Reply, served: Result<Served, Refusal>) {
         self.drop_flush(ctx);
+        self.save_log();
         let saved = self.shared.links.save.send(self.save());
         match served {
             Ok(served) => errand::answer_when_stored(saved, reply, served),
@@ -514,10 +549,8 @@ impl Aso {
 
     fn note(&mut self, author: Author, line: &str) {
         let (now, limits) = (self.shared.clock.wall_ms(), self.shared.pool.limits().clone());
-        let log = self.log();
-        log.push(now, author, line, &limits);
-        let log = log.encode();
-        self.shared.links.log.do_send(SaveLog { key: self.key, log });
+        self.log().push(now, author, line, &limits);
+        self.log_unsaved = true;
     }
 
     fn log(&mut self) -> &mut ObjectLog {

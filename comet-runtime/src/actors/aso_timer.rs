@@ -70,11 +70,12 @@ impl Handler<Retire> for AsoTimer {
 
 #[cfg(test)]
 mod tests {
-    use tokio::{sync::mpsc, time::Instant};
+    use comet_routing::clock::Clock;
+    use tokio::sync::mpsc;
 
     use super::*;
 
-    struct Probe(mpsc::UnboundedSender<Duration>, Instant);
+    struct Probe(mpsc::UnboundedSender<Duration>, Clock);
 
     impl Actor for Probe {
         type Context = Context<Self>;
@@ -84,7 +85,7 @@ mod tests {
         type Result = ();
 
         fn handle(&mut self, _: Tick, _: &mut Self::Context) {
-            self.0.send(self.1.elapsed()).ok();
+            self.0.send(Duration::from_millis(self.1.wall_ms())).ok();
         }
     }
 
@@ -92,7 +93,7 @@ mod tests {
     async fn ticks_come_after_the_first_wait_and_then_once_a_period() {
         tokio::time::pause();
         let (heard, mut ticks) = mpsc::unbounded_channel();
-        let probe = Probe(heard, Instant::now()).start();
+        let probe = Probe(heard, Clock::starting_at(0)).start();
         let timer =
             AsoTimer::new(Duration::from_secs(3), Duration::from_secs(10), probe.downgrade().recipient())
                 .start();

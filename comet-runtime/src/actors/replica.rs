@@ -99,18 +99,7 @@ impl Replica {
             }
             let (reply, outcome) = oneshot::channel();
             let deliver = Deliver { key, visit: visit.clone(), reply };
-            let sent = match object {
-                Some(object) => object.try_send(deliver).or_else(|refused| match refused {
-                    SendError::Closed(deliver) => self.to_shard(deliver),
-                    full => Err(full),
-                }),
-                None => self.to_shard(deliver),
-            };
-            match sent {
-                Ok(()) => {}
-                Err(SendError::Full(_)) => return Err(Refusal::Overloaded("the object".into())),
-                Err(SendError::Closed(_)) => return Err(Refusal::Stopping("the node".into())),
-            }
+            self.send(object, deliver)?;
             if let Ok(result) = outcome.await {
                 return result;
             }
@@ -118,12 +107,21 @@ impl Replica {
         Err(Refusal::Stopping("the object".into()))
     }
 
-    fn to_shard(&self, deliver: Deliver) -> Result<(), SendError<Deliver>> {
-        let shard = Self::shard_of(&deliver.key, self.shards.len());
-        match self.shards.get(shard) {
-            Some(shard) => shard.try_send(deliver),
-            None => Err(SendError::Closed(deliver)),
-        }
+    /// Sends a visit to its object or, if that is not active, to its shard.
+    fn send(&self, object: Option<Addr<Aso>>, deliver: Deliver) -> Result<(), Refusal> {
+        let deliver = match object {
+            None => deliver,
+            Some(object) => match object.try_send(deliver) {
+                Ok(()) => return Ok(()),
+                Err(SendError::Full(_)) => return Err(Refusal::Overloaded("the object".into())),
+                Err(SendError::Closed(deliver)) => deliver,
+            },
+        };
+        let shard = &self.shards[Self::shard_of(&deliver.key, self.shards.len())];
+        shard.try_send(deliver).map_err(|refused| match refused {
+            SendError::Full(_) => Refusal::Overloaded("the node".into()),
+            SendError::Closed(_) => Refusal::Stopping("the node".into()),
+        })
     }
 
     /// A get of a plain value, or of nothing, is answered from the store at once.
@@ -140,5 +138,47 @@ impl Replica {
             Ok(Some(_)) => None,
             Err(error) => Some(Err(error.into())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use comet_store::{StoreConfig, in_memory};
+
+    use super::*;
+
+    /// A shard whose objects stop before the first `dropped` visits begin.
+    struct Probe {
+        dropped: usize,
+        heard: usize,
+    }
+
+    impl Actor for Probe {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<Deliver> for Probe {
+        type Result = ();
+
+        fn handle(&mut self, message: Deliver, _: &mut Self::Context) {
+            self.heard += 1;
+            if self.heard > self.dropped {
+                message.reply.send(Ok(Served::Ticked)).ok();
+            }
+        }
+    }
+
+    fn replica(dropped: usize) -> Replica {
+        let (_, reader) = in_memory(StoreConfig::default());
+        let shard = Probe { dropped, heard: 0 }.start().recipient();
+        Replica::new(Arc::default(), reader, vec![shard], Clock::System)
+    }
+
+    #[actix::test]
+    async fn a_visit_that_was_never_begun_is_sent_again() {
+        let served = replica(ATTEMPTS_MAX - 1).serve(Key::of("a"), Visit::Wake).await;
+        assert_eq!(served, Ok(Served::Ticked));
+        let refused = replica(ATTEMPTS_MAX).serve(Key::of("a"), Visit::Wake).await;
+        assert_eq!(refused, Err(Refusal::Stopping("the object".into())));
     }
 }

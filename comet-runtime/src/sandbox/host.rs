@@ -6,7 +6,7 @@
 use std::{cell::RefCell, rc::Rc};
 
 use comet_routing::{Contact, Key, clock::WallMs};
-use mlua::{Function, IntoLua, Lua, LuaString, Table, Value as LuaValue, Variadic};
+use mlua::{Function, IntoLua, Lua, LuaString, Table, Value as LuaValue};
 use ring::{
     digest::{SHA256, digest},
     signature::{ED25519, UnparsedPublicKey},
@@ -32,10 +32,8 @@ pub(crate) const MATCH_WORK_MAX: usize = 4 * 1024 * 1024;
 /// The most nodes that one request may name.
 pub(crate) const NODES_MAX: usize = 20;
 
-/// What `Variadic<LuaValue>` holds at a position, or nil.
-fn nth(args: &Variadic<LuaValue>, at: usize) -> LuaValue {
-    args.get(at).cloned().unwrap_or(LuaValue::Nil)
-}
+/// Arguments of a function that takes up to four; a script may pass thousands, and the rest is dropped unseen.
+type Args = (LuaValue, LuaValue, LuaValue, LuaValue);
 
 /// A result, or nil and the sentence that says why there is none.
 type Answer = (LuaValue, Option<String>);
@@ -160,8 +158,8 @@ fn lend_facts(lua: &Lua, host: &Rc<Host>, out: &Table) -> mlua::Result<()> {
     out.set("node_id", fact(lua, host, |scope| scope.local.id.to_string())?)?;
     out.set("own_key", fact(lua, host, |scope| scope.key.to_string())?)?;
     let lent = host.clone();
-    let child = move |lua: &Lua, args: Variadic<LuaValue>| -> mlua::Result<Answer> {
-        let n = nth(&args, 0).as_i64().and_then(|n| u8::try_from(n).ok());
+    let child = move |lua: &Lua, n: LuaValue| -> mlua::Result<Answer> {
+        let n = n.as_i64().and_then(|n| u8::try_from(n).ok());
         let key = lent.scoped(|_, scope| n.and_then(|n| scope.key.child(n))).flatten();
         match key {
             Some(key) => Ok((key.to_string().into_lua(lua)?, None)),
@@ -199,7 +197,7 @@ fn lend_controls(lua: &Lua, host: &Rc<Host>, out: &Table) -> mlua::Result<()> {
     let lent = host.clone();
     out.set(
         "delete_self",
-        lua.create_function(move |_, _: Variadic<LuaValue>| {
+        lua.create_function(move |_, ()| {
             lent.turn.borrow_mut().delete_self = true;
             Ok(())
         })?,
@@ -211,6 +209,7 @@ fn lend_controls(lua: &Lua, host: &Rc<Host>, out: &Table) -> mlua::Result<()> {
             let (lines_max, bytes_max) = lent
                 .scoped(|_, scope| (scope.limits.log_lines, scope.limits.log_line_bytes))
                 .unwrap_or_default();
+            lent.meter.charge(text.as_bytes().len() as u64);
             let mut turn = lent.turn.borrow_mut();
             if turn.log.len() < lines_max {
                 turn.log.push(clean(&text.to_string_lossy(), bytes_max));
@@ -222,8 +221,8 @@ fn lend_controls(lua: &Lua, host: &Rc<Host>, out: &Table) -> mlua::Result<()> {
 
 fn lend_crypto(lua: &Lua, host: &Rc<Host>, out: &Table) -> mlua::Result<()> {
     let lent = host.clone();
-    let sha256 = move |lua: &Lua, args: Variadic<LuaValue>| -> mlua::Result<Answer> {
-        let Some(text) = nth(&args, 0).as_string().cloned() else {
+    let sha256 = move |lua: &Lua, text: LuaValue| -> mlua::Result<Answer> {
+        let Some(text) = text.as_string() else {
             return refuse("sha256(s): s must be a string");
         };
         lent.meter.charge(text.as_bytes().len() as u64);
@@ -232,8 +231,7 @@ fn lend_crypto(lua: &Lua, host: &Rc<Host>, out: &Table) -> mlua::Result<()> {
     };
     out.set("sha256", lua.create_function(sha256)?)?;
     let lent = host.clone();
-    let verify = move |lua: &Lua, args: Variadic<LuaValue>| -> mlua::Result<Answer> {
-        let (key, message, signature) = (nth(&args, 0), nth(&args, 1), nth(&args, 2));
+    let verify = move |lua: &Lua, (key, message, signature): (LuaValue, LuaValue, LuaValue)| {
         let (Some(key), Some(message), Some(signature)) =
             (key.as_string(), message.as_string(), signature.as_string())
         else {
@@ -244,7 +242,7 @@ fn lend_crypto(lua: &Lua, host: &Rc<Host>, out: &Table) -> mlua::Result<()> {
         let key = unhex(&key.as_bytes(), 32);
         let signature = unhex(&signature.as_bytes(), 64);
         let good = UnparsedPublicKey::new(&ED25519, &key).verify(&message.as_bytes(), &signature).is_ok();
-        Ok((good.into_lua(lua)?, None))
+        Ok::<Answer, mlua::Error>((good.into_lua(lua)?, None))
     };
     out.set("verify", lua.create_function(verify)?)
 }
@@ -252,27 +250,27 @@ fn lend_crypto(lua: &Lua, host: &Rc<Host>, out: &Table) -> mlua::Result<()> {
 fn lend_network(lua: &Lua, host: &Rc<Host>, marshal: &Rc<Marshal>, out: &Table) -> mlua::Result<()> {
     let (lent, marshal) = (host.clone(), marshal.clone());
     let of = (lent.clone(), marshal.clone());
-    let get = move |args: &Variadic<LuaValue>| {
+    let get = move |(key, nodes, payload, callback): &Args| {
         let (host, marshal) = (&of.0, &of.1);
-        let key = key_of(&nth(args, 0), "get")?;
-        let nodes = nodes_of(marshal, &nth(args, 1), "get")?;
-        let payload = value_of(marshal, host, &nth(args, 2), "get: the payload")?;
+        let key = key_of(key, "get")?;
+        let nodes = nodes_of(marshal, nodes, "get")?;
+        let payload = value_of(marshal, host, payload, "get: the payload")?;
         let payload = (payload != Value::Nil).then_some(payload);
-        host.request(Op::Get { key, nodes, payload }, callback_of(&nth(args, 3), "get")?)
+        host.request(Op::Get { key, nodes, payload }, callback_of(callback, "get")?)
     };
     out.set("get", lua.create_function(move |_, args| Ok(answer(get(&args))))?)?;
     let of = (lent.clone(), marshal);
-    let put = move |args: &Variadic<LuaValue>| {
+    let put = move |(key, data, nodes, callback): &Args| {
         let (host, marshal) = (&of.0, &of.1);
-        let key = key_of(&nth(args, 0), "put")?;
-        let nodes = nodes_of(marshal, &nth(args, 2), "put")?;
-        let callback = callback_of(&nth(args, 3), "put")?;
-        host.request(put_op(marshal, host, key, &nth(args, 1), nodes)?, callback)
+        let key = key_of(key, "put")?;
+        let nodes = nodes_of(marshal, nodes, "put")?;
+        let callback = callback_of(callback, "put")?;
+        host.request(put_op(marshal, host, key, data, nodes)?, callback)
     };
     out.set("put", lua.create_function(move |_, args| Ok(answer(put(&args))))?)?;
-    let lookup = move |args: &Variadic<LuaValue>| {
-        let key = key_of(&nth(args, 0), "lookup")?;
-        lent.request(Op::Lookup { key }, callback_of(&nth(args, 1), "lookup")?)
+    let lookup = move |(key, callback): &(LuaValue, LuaValue)| {
+        let key = key_of(key, "lookup")?;
+        lent.request(Op::Lookup { key }, callback_of(callback, "lookup")?)
     };
     out.set("lookup", lua.create_function(move |_, args| Ok(answer(lookup(&args))))?)
 }
@@ -326,7 +324,7 @@ fn nodes_of(marshal: &Marshal, value: &LuaValue, call: &str) -> Result<Nodes, St
 
 fn value_of(marshal: &Marshal, host: &Host, value: &LuaValue, what: &str) -> Result<Value, String> {
     let bounds = host.scoped(|_, scope| scope.limits.value_bounds()).ok_or("no turn is running")?;
-    marshal.from_lua(value, bounds).map_err(|fault| fault.of(what))
+    marshal.read(value, bounds, |work| host.meter.charge(work)).map_err(|fault| fault.of(what))
 }
 
 fn callback_of(value: &LuaValue, call: &str) -> Result<Option<Function>, String> {

@@ -11,13 +11,22 @@ use std::{
 use comet_routing::{Contact, NodeId};
 use mlua::{Lua, Table, Value as LuaValue};
 
+use super::text::clean;
 use crate::{
     Value,
-    codec::{self, Bounds},
+    codec::{self, Bounds, ELEMENTS_MAX},
 };
 
 /// The field of `aso` that holds the put's data.
 pub(crate) const VALUE_FIELD: &str = "value";
+
+/// How much of a field's name a fault's path shows, in bytes.
+const PATH_STEP_BYTES_MAX: usize = 40;
+
+/// What writing one table entry costs, in the meter's unit of work, beyond its bytes.
+const WORK_PER_ENTRY: usize = 256;
+/// What writing one byte costs.
+const WORK_PER_BYTE: u64 = 2;
 
 /// Why something in Lua is not a value, and where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +42,7 @@ impl Fault {
 
     fn below(mut self, key: &LuaValue) -> Self {
         let step = match key {
-            LuaValue::String(name) => format!(".{}", name.to_string_lossy()),
+            LuaValue::String(name) => format!(".{}", clean(&name.to_string_lossy(), PATH_STEP_BYTES_MAX)),
             LuaValue::Integer(n) => format!("[{n}]"),
             other => format!("[{}]", other.type_name()),
         };
@@ -148,16 +157,25 @@ impl Marshal {
         read().ok_or_else(|| Fault::new("is a damaged node"))
     }
 
-    /// Reads a Lua value by way of its encoding, so that there is one walk over Lua tables and not two.
-    pub(crate) fn from_lua(&self, value: &LuaValue, bounds: Bounds) -> Result<Value, Fault> {
+    /// Reads a Lua value by way of its encoding, so that there is one walk over Lua tables and not two. Says
+    /// how much work that was, also where it failed.
+    pub(crate) fn read(
+        &self,
+        value: &LuaValue,
+        bounds: Bounds,
+        charge: impl FnOnce(u64),
+    ) -> Result<Value, Fault> {
         let mut out = Vec::new();
-        self.encode(value, bounds, &mut out)?;
+        let mut encoder = Encoder::new(self, bounds, &mut out);
+        let encoded = encoder.value(value, 0);
+        charge((encoder.visited * WORK_PER_ENTRY) as u64 + (out.len() as u64) * WORK_PER_BYTE);
+        encoded?;
         Value::decode(&out, bounds).map_err(|error| Fault::new(format!("is not usable: {error}")))
     }
 
     /// Appends the encoding of a Lua value.
     pub(crate) fn encode(&self, value: &LuaValue, bounds: Bounds, out: &mut Vec<u8>) -> Result<(), Fault> {
-        Encoder { marshal: self, bounds, start: out.len(), out }.value(value, 0)
+        Encoder::new(self, bounds, out).value(value, 0)
     }
 
     /// Appends the encoding of an object's state: every field of its table that is not a function, but for
@@ -169,8 +187,7 @@ impl Marshal {
         bounds: Bounds,
         out: &mut Vec<u8>,
     ) -> Result<(), Fault> {
-        let start = out.len();
-        let mut encoder = Encoder { marshal: self, bounds, start, out };
+        let mut encoder = Encoder::new(self, bounds, out);
         let mut fields = 0;
         encoder.entries(aso, |encoder, key, value| {
             if value.is_function()
@@ -186,8 +203,10 @@ impl Marshal {
             codec::write_str(encoder.out, VALUE_FIELD.as_bytes());
             codec::write_nil(encoder.out);
         }
+        encoder.count(fields)?;
+        let start = encoder.start;
         encoder.prepend(start, |header| codec::write_map_header(header, fields));
-        Ok(())
+        encoder.weigh()
     }
 }
 
@@ -212,10 +231,18 @@ struct Encoder<'a> {
     marshal: &'a Marshal,
     bounds: Bounds,
     start: usize,
+    /// List items and map entries written.
+    elements: usize,
+    /// Table entries looked at.
+    visited: usize,
     out: &'a mut Vec<u8>,
 }
 
-impl Encoder<'_> {
+impl<'a> Encoder<'a> {
+    fn new(marshal: &'a Marshal, bounds: Bounds, out: &'a mut Vec<u8>) -> Self {
+        Self { marshal, bounds, start: out.len(), elements: 0, visited: 0, out }
+    }
+
     fn value(&mut self, value: &LuaValue, depth: usize) -> Result<(), Fault> {
         match value {
             LuaValue::Nil => codec::write_nil(self.out),
@@ -229,9 +256,20 @@ impl Encoder<'_> {
             LuaValue::Table(table) => self.table(table, depth)?,
             other => return Err(Fault::new(format!("is a {}, which cannot be kept or sent", kind(other)))),
         }
-        let size = self.out.len() - self.start;
-        if size > self.bounds.bytes {
+        self.weigh()
+    }
+
+    fn weigh(&self) -> Result<(), Fault> {
+        if self.out.len() - self.start > self.bounds.bytes {
             return Err(Fault::new(format!("has more than {} bytes", self.bounds.bytes)));
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, elements: usize) -> Result<(), Fault> {
+        self.elements += elements;
+        if self.elements > ELEMENTS_MAX {
+            return Err(Fault::new(format!("has more than {ELEMENTS_MAX} elements")));
         }
         Ok(())
     }
@@ -243,37 +281,57 @@ impl Encoder<'_> {
         if table.metatable().is_some() {
             return Err(Fault::new("is a table with a metatable, which cannot be kept or sent"));
         }
-        let start = self.out.len();
-        if self.list(table, depth)? {
-            return Ok(());
+        match self.list_length(table)? {
+            Some(items) => self.list(table, items, depth),
+            None => self.map(table, depth),
         }
-        self.out.truncate(start);
+    }
+
+    /// How many items the table has if its keys are 1, 2, 3, …, whatever order it keeps them in. Looks at keys
+    /// only: what writes while it finds out writes every level of a nested table twice.
+    fn list_length(&mut self, table: &Table) -> Result<Option<i64>, Fault> {
+        let (mut entries, mut highest, mut is_list) = (0, 0, true);
+        let walked = table.for_each(|key: LuaValue, _: LuaValue| {
+            entries += 1;
+            match key {
+                LuaValue::Integer(n) if n > 0 && entries <= ELEMENTS_MAX as i64 => {
+                    highest = highest.max(n);
+                    Ok(())
+                }
+                _ => {
+                    is_list = false;
+                    Err(mlua::Error::runtime("stop"))
+                }
+            }
+        });
+        self.visited += entries as usize;
+        match walked {
+            Err(error) if is_list => Err(unreadable(&error)),
+            _ => Ok((is_list && highest == entries).then_some(entries)),
+        }
+    }
+
+    fn list(&mut self, table: &Table, items: i64, depth: usize) -> Result<(), Fault> {
+        self.count(items as usize)?;
+        codec::write_list_header(self.out, items as usize);
+        for n in 1..=items {
+            let item = table.raw_get(n).map_err(|error| unreadable(&error))?;
+            self.visited += 1;
+            self.value(&item, depth + 1).map_err(|fault| fault.below(&LuaValue::Integer(n)))?;
+        }
+        Ok(())
+    }
+
+    fn map(&mut self, table: &Table, depth: usize) -> Result<(), Fault> {
+        let start = self.out.len();
         let mut entries = 0;
         self.entries(table, |encoder, key, value| {
             entries += 1;
+            encoder.count(1)?;
             encoder.entry(&key, &value, depth)
         })?;
         self.prepend(start, |header| codec::write_map_header(header, entries));
         Ok(())
-    }
-
-    /// Writes the table as a list; false if it turns out not to be one.
-    fn list(&mut self, table: &Table, depth: usize) -> Result<bool, Fault> {
-        let start = self.out.len();
-        let mut items = 0;
-        let mut is_list = true;
-        self.entries(table, |encoder, key, value| {
-            if !is_list || key.as_i64() != Some(items + 1) {
-                is_list = false;
-                return Ok(());
-            }
-            items += 1;
-            encoder.value(&value, depth + 1).map_err(|fault| fault.below(&key))
-        })?;
-        if is_list {
-            self.prepend(start, |header| codec::write_list_header(header, items as usize));
-        }
-        Ok(is_list)
     }
 
     fn entry(&mut self, key: &LuaValue, value: &LuaValue, depth: usize) -> Result<(), Fault> {
@@ -293,6 +351,7 @@ impl Encoder<'_> {
     ) -> Result<(), Fault> {
         let mut fault = None;
         let walked = table.for_each(|key: LuaValue, value: LuaValue| {
+            self.visited += 1;
             visit(self, key, value).map_err(|found| {
                 fault = Some(found);
                 mlua::Error::runtime("stop")
@@ -300,7 +359,7 @@ impl Encoder<'_> {
         });
         match (fault, walked) {
             (Some(fault), _) => Err(fault),
-            (None, Err(error)) => Err(Fault::new(format!("cannot be read: {error}"))),
+            (None, Err(error)) => Err(unreadable(&error)),
             (None, Ok(())) => Ok(()),
         }
     }
@@ -311,6 +370,10 @@ impl Encoder<'_> {
         write(&mut header);
         self.out.splice(start..start, header);
     }
+}
+
+fn unreadable(error: &mlua::Error) -> Fault {
+    Fault::new(format!("cannot be read: {error}"))
 }
 
 fn kind(value: &LuaValue) -> &'static str {

@@ -13,26 +13,26 @@ pub(crate) mod pool;
 pub(crate) mod text;
 
 use std::{
-    cell::RefCell,
-    collections::BTreeMap,
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, VecDeque},
     rc::Rc,
     time::{Duration, Instant},
 };
 
 use comet_store::{Code, Hash};
 use mlua::{
-    Function, IntoLuaMulti, Lua, LuaOptions, MultiValue, StdLib, Table, Thread, Value as LuaValue,
-    chunk::ChunkMode, thread::ThreadStatus,
+    Function, IntoLuaMulti, Lua, LuaOptions, StdLib, Table, Thread, Value as LuaValue, chunk::ChunkMode,
+    thread::ThreadStatus,
 };
 
 use self::{
     host::{Host, Turn},
     marshal::{Fault, Marshal},
-    memory::Category,
+    memory::{Category, Ledger},
     meter::{Exceeded, Stopwatch},
     text::clean,
 };
-use crate::{Bounds, Caller, Failure, Limits, Origin, Value};
+use crate::{Bounds, Caller, Failure, Limits, Origin, Value, WaitId};
 
 pub(crate) use self::marshal::VALUE_FIELD;
 
@@ -46,6 +46,11 @@ const PRELUDE_NAME: &str = "=comet";
 const VM_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Idle threads that a VM keeps for the next turns.
 const THREADS_KEPT: usize = 8;
+/// A thread whose stack grew by more than this is not kept for other objects.
+const THREAD_KEPT_BYTES: usize = 8 * 1024;
+/// References from Rust into a VM that its reference stack holds from the start. That stack must not have to
+/// grow within a turn: mlua panics if a script has just used the memory up.
+const REFERENCES: usize = 4 * 1024;
 /// Compiled scripts that a VM keeps.
 const PROTOTYPES_MAX: usize = 256;
 /// Bytes of a VM that a full collection walks in the time of one step.
@@ -58,27 +63,39 @@ pub(crate) struct CompileError(pub(crate) String);
 
 /// What running Lua for a while came to.
 pub(crate) enum Ran {
-    /// The function returned.
-    Returned(MultiValue),
-    /// It waits for the request with this number, and goes on in this thread.
-    Waits(Thread, u64),
+    /// The function returned; its first two results.
+    Returned(LuaValue, LuaValue),
+    /// It waits.
+    Waits(Paused),
     /// It failed.
     Failed(Failure),
+}
+
+/// A turn's thread between that turn and the next.
+pub(crate) struct Paused {
+    /// The request that it waits for.
+    pub(crate) wait: WaitId,
+    thread: Thread,
+    /// How far its stack has grown. Threads belong to the VM, so this is what the object must account for.
+    pub(crate) stack_bytes: usize,
 }
 
 /// One Luau state and the objects that live in it.
 pub(crate) struct Vm {
     lua: Lua,
+    ledger: Ledger,
     host: Rc<Host>,
     marshal: Rc<Marshal>,
     limits: Rc<Limits>,
     stopwatch: Option<Stopwatch>,
-    allowed: Table,
     env_meta: Table,
     contact: Table,
     prototypes: RefCell<BTreeMap<Hash, Function>>,
     threads: RefCell<Vec<Thread>>,
-    free: RefCell<Vec<Category>>,
+    /// Categories without an object, longest unused first, since what their last one left is collected late.
+    free: RefCell<VecDeque<Category>>,
+    /// Objects have moved out since the VM was last collected as a whole.
+    left_behind: Cell<bool>,
     last_caller: RefCell<Option<(Caller, LuaValue)>>,
 }
 
@@ -91,6 +108,13 @@ pub enum Backstop {
     StepsOnly,
 }
 
+/// Every name that a script can see, sorted; what is in a library is written `library.name`.
+pub fn sandbox_globals() -> Vec<String> {
+    Vm::new(Rc::default(), Backstop::StepsOnly)
+        .and_then(|vm| vm.global_names())
+        .expect("a new VM has room for its own globals")
+}
+
 impl Vm {
     /// A VM with no objects.
     pub(crate) fn new(limits: Rc<Limits>, backstop: Backstop) -> mlua::Result<Rc<Self>> {
@@ -101,8 +125,11 @@ impl Vm {
         let marshal = Rc::new(Marshal::new(&lua)?);
         let lent = host::lend(&lua, &host, &marshal, limits.turn_alloc_bytes)?;
         let prelude = lua.load(include_str!("prelude.lua")).set_name(PRELUDE_NAME).set_mode(ChunkMode::Text);
-        let (allowed, env_meta, contact) = prelude.call(lent)?;
+        let (env_meta, contact) = prelude.call(lent)?;
         lua.sandbox(true)?;
+        let ledger = Ledger::of(&lua)?;
+        let references: Vec<_> = (0..REFERENCES).map(|_| lua.create_string("")).collect::<Result<_, _>>()?;
+        drop(references);
         let interrupted = host.clone();
         lua.set_interrupt(move |_| interrupted.meter.step());
         let stopwatch = match backstop {
@@ -111,16 +138,17 @@ impl Vm {
         };
         Ok(Rc::new(Self {
             lua,
+            ledger,
             host,
             marshal,
             limits,
             stopwatch,
-            allowed,
             env_meta,
             contact,
             prototypes: RefCell::default(),
             threads: RefCell::default(),
-            free: RefCell::new((1..=memory::OBJECTS_MAX).rev().collect()),
+            free: RefCell::new((1..=memory::OBJECTS_MAX).collect()),
+            left_behind: Cell::new(false),
             last_caller: RefCell::default(),
         }))
     }
@@ -168,12 +196,21 @@ impl Vm {
 
     /// Gives a new object its memory category; `None` if the VM is full.
     pub(crate) fn move_in(&self) -> Option<Category> {
-        self.free.borrow_mut().pop()
+        self.free.borrow_mut().pop_front()
     }
 
     /// Takes a category back. What is left in it is collected sooner or later.
     pub(crate) fn move_out(&self, category: Category) {
-        self.free.borrow_mut().push(category);
+        self.free.borrow_mut().push_back(category);
+        self.left_behind.set(true);
+    }
+
+    /// Collects what objects that moved out have left behind; true if another one may move in then.
+    pub(crate) fn tidy(&self) -> bool {
+        if !self.free.borrow().is_empty() && self.left_behind.take() {
+            self.lua.gc_collect().ok();
+        }
+        self.has_room()
     }
 
     /// The compiled script, shared by all objects of this VM with that code.
@@ -181,7 +218,7 @@ impl Vm {
         if let Some(compiled) = self.prototypes.borrow().get(&code.hash) {
             return Ok(compiled.clone());
         }
-        memory::charge_main_to(&self.lua, memory::HOST);
+        self.ledger.charge_main_to(memory::HOST);
         let compiled = self
             .lua
             .load(&*code.source)
@@ -203,7 +240,7 @@ impl Vm {
         category: Category,
         prototype: &Function,
     ) -> mlua::Result<(Table, Table, Function)> {
-        memory::charge_main_to(&self.lua, category);
+        self.ledger.charge_main_to(category);
         let env = self.lua.create_table()?;
         let aso = self.lua.create_table()?;
         env.raw_set("aso", &aso)?;
@@ -218,35 +255,43 @@ impl Vm {
         let kept = self.threads.borrow_mut().pop();
         let thread = match kept {
             Some(thread) => thread.reset(function).map(|()| thread),
-            None => self.lua.create_thread(function),
+            None => {
+                self.ledger.charge_main_to(memory::HOST);
+                self.lua.create_thread(function)
+            }
         };
         match thread {
-            Ok(thread) => self.resume(category, thread, args),
+            Ok(thread) => self.run(category, thread, 0, args),
             Err(error) => Ran::Failed(self.failure(&error)),
         }
     }
 
     /// Goes on in a thread that waited.
-    pub(crate) fn resume(&self, category: Category, thread: Thread, args: impl IntoLuaMulti) -> Ran {
-        memory::charge_to(&self.lua, &thread, category);
-        let result = thread.resume::<MultiValue>(args);
-        memory::charge_to(&self.lua, &thread, memory::HOST);
+    pub(crate) fn resume(&self, category: Category, paused: Paused, args: impl IntoLuaMulti) -> Ran {
+        self.run(category, paused.thread, paused.stack_bytes, args)
+    }
+
+    fn run(&self, category: Category, thread: Thread, grown_bytes: usize, args: impl IntoLuaMulti) -> Ran {
+        let host_bytes = self.ledger.bytes_of(memory::HOST);
+        self.ledger.charge_to(&thread, category);
+        // No more than two results are looked at: each takes a slot of the VM's reference stack.
+        let result = thread.resume::<(LuaValue, LuaValue)>(args);
+        self.ledger.charge_to(&thread, memory::HOST);
+        let stack_bytes = grown_bytes + self.ledger.bytes_of(memory::HOST).saturating_sub(host_bytes);
         if let Some(exceeded) = self.host.meter.exceeded() {
             return Ran::Failed(self.verdict(exceeded));
         }
         match result {
-            Ok(values) if thread.status() == ThreadStatus::Resumable => {
-                match values.front().and_then(LuaValue::as_i64) {
-                    Some(wait) => Ran::Waits(thread, wait as u64),
-                    None => Ran::Failed(Failure::Error("the handler gave up control without waiting".into())),
-                }
-            }
-            Ok(values) => {
+            Ok((wait, _)) if thread.status() == ThreadStatus::Resumable => match wait.as_i64() {
+                Some(wait) => Ran::Waits(Paused { wait: wait as WaitId, thread, stack_bytes }),
+                None => Ran::Failed(Failure::Error("the handler gave up control without waiting".into())),
+            },
+            Ok((first, second)) => {
                 let mut threads = self.threads.borrow_mut();
-                if threads.len() < THREADS_KEPT {
+                if threads.len() < THREADS_KEPT && stack_bytes <= THREAD_KEPT_BYTES {
                     threads.push(thread);
                 }
-                Ran::Returned(values)
+                Ran::Returned(first, second)
             }
             Err(error) => Ran::Failed(self.failure(&error)),
         }
@@ -258,31 +303,41 @@ impl Vm {
         self.host.meter.reset(self.limits.steps, time_max, self.stopwatch);
         *self.host.turn.borrow_mut() = turn;
         self.lua.set_memory_limit(self.lua.used_memory() + self.limits.turn_alloc_bytes).ok();
-        memory::charge_main_to(&self.lua, category);
+        self.ledger.charge_main_to(category);
     }
 
     /// Closes the turn, whatever became of it, and gives its state back.
     pub(crate) fn close_turn(&self) -> Turn {
-        memory::charge_main_to(&self.lua, memory::HOST);
+        self.ledger.charge_main_to(memory::HOST);
         self.lua.set_memory_limit(0).ok();
         std::mem::take(&mut *self.host.turn.borrow_mut())
     }
 
-    /// Live bytes of an object, and the steps that a collection cost to find out. The VM is collected only
-    /// if the object looks larger than it may be.
-    pub(crate) fn live_bytes(&self, category: Category) -> (usize, u64) {
-        let counted = memory::bytes_of(&self.lua, category);
+    /// Live bytes of an object whose threads wait on stacks of `stack_bytes`, and the steps that a collection
+    /// cost to find out. The VM is collected only if the object looks larger than it may be.
+    pub(crate) fn live_bytes(&self, category: Category, stack_bytes: usize) -> (usize, u64) {
+        let counted = self.ledger.bytes_of(category) + stack_bytes;
         if counted <= self.limits.memory_bytes {
             return (counted, 0);
         }
         let walked = self.lua.used_memory();
         self.lua.gc_collect().ok();
-        (memory::bytes_of(&self.lua, category), (walked / COLLECTED_BYTES_PER_STEP) as u64)
+        self.left_behind.set(false);
+        (self.ledger.bytes_of(category) + stack_bytes, (walked / COLLECTED_BYTES_PER_STEP) as u64)
     }
 
     /// Steps of the turn that runs or ran last.
     pub(crate) fn steps(&self) -> u64 {
         self.host.meter.steps()
+    }
+
+    /// Hides the contact that a turn before this one came from: a node that an object keeps must not tell what
+    /// it brought to another object.
+    pub(crate) fn introduce_nobody(&self) {
+        if self.last_caller.take().is_some() {
+            // Setting a field to nil neither allocates nor fails.
+            self.contact.raw_set("node", LuaValue::Nil).ok();
+        }
     }
 
     /// Shows the caller's side of the contact to the script, and returns the caller as a Lua value.
@@ -292,7 +347,7 @@ impl Vm {
         {
             return Ok(table.clone());
         }
-        memory::charge_main_to(&self.lua, memory::HOST);
+        self.ledger.charge_main_to(memory::HOST);
         let node = self.marshal.node(&self.lua, &caller.node)?;
         self.contact.raw_set("node", &node)?;
         self.contact.raw_set("key", caller.callback.map(|key| key.to_string()))?;
@@ -304,18 +359,18 @@ impl Vm {
     }
 
     /// The names that a script can see, libraries included, sorted.
-    pub(crate) fn global_names(&self) -> mlua::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for pair in self.allowed.pairs::<String, LuaValue>() {
-            let (name, value) = pair?;
-            if let LuaValue::Table(library) = value {
-                for entry in library.pairs::<String, LuaValue>() {
-                    names.push(format!("{name}.{}", entry?.0));
+    fn global_names(&self) -> mlua::Result<Vec<String>> {
+        fn walk(table: &Table, path: &str, names: &mut Vec<String>) -> mlua::Result<()> {
+            table.for_each(|name: String, value: LuaValue| match value {
+                LuaValue::Table(library) => walk(&library, &format!("{path}{name}."), names),
+                _ => {
+                    names.push(format!("{path}{name}"));
+                    Ok(())
                 }
-            } else {
-                names.push(name);
-            }
+            })
         }
+        let mut names = Vec::new();
+        walk(&self.env_meta.raw_get("__index")?, "", &mut names)?;
         names.sort();
         Ok(names)
     }

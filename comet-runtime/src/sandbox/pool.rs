@@ -25,15 +25,21 @@ impl VmPool {
 
     /// Makes an object in a VM that has room.
     pub fn activate(&self, blueprint: &Blueprint, moment: Moment) -> Result<Object, ActivationError> {
-        // A VM can fill up between the look and the move; the next one is then tried, at last a new one.
-        let with_room = self.vms.borrow().iter().rev().find(|vm| vm.has_room()).cloned();
-        if let Some(vm) = with_room {
+        if let Some(vm) = self.with_room() {
             return Object::activate(&vm, blueprint, moment);
         }
         let vm = Vm::new(self.limits.clone(), self.backstop)
             .map_err(|error| ActivationError::Unreadable(format!("no sandbox could be made: {error}")))?;
         self.vms.borrow_mut().push(vm.clone());
         Object::activate(&vm, blueprint, moment)
+    }
+
+    /// The newest VM that has room, or the first that has room once it is tidied up. Without the latter, what
+    /// objects left behind would stay for as long as anybody lives in its VM.
+    fn with_room(&self) -> Option<Rc<Vm>> {
+        let vms = self.vms.borrow();
+        let found = vms.iter().rev().find(|vm| vm.has_room());
+        found.or_else(|| vms.iter().find(|vm| vm.tidy())).cloned()
     }
 
     /// Bytes that all VMs hold.

@@ -31,7 +31,7 @@ impl Swarm {
                 let found = self.closest(key, 20);
                 Ok(OpOutcome::Nodes(self.contacts(found)))
             }
-            Op::Get { key, nodes, payload } => self.get_for(at, own, *key, nodes, payload.clone(), trail),
+            Op::Get { key, nodes, payload } => self.get_for(at, own, *key, nodes, payload.as_ref(), trail),
             Op::Put { key, data, nodes } => {
                 let mut record = self.record(*key, data, None);
                 record.ttl_seconds = 3_600;
@@ -87,13 +87,13 @@ impl Swarm {
         own: Key,
         key: Key,
         nodes: &Nodes,
-        payload: Option<Value>,
+        payload: Option<&Value>,
         trail: Trail,
     ) -> OpResult {
         let caller = self.client(at, Some(own));
         let mut answers = Vec::new();
         for target in self.targets(at, &own, &key, nodes) {
-            let visit = Visit::Get { caller: caller.clone(), payload: payload.clone(), trail };
+            let visit = Visit::Get { caller: caller.clone(), payload: payload.cloned(), trail };
             let Ok(Served::Got { value, .. }) = self.visit(target, key, visit) else { continue };
             let Ok(value) = Value::decode(&value, self.config.limits.reply_bounds()) else { continue };
             if *nodes == Nodes::Closest {

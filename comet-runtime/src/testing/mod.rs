@@ -150,6 +150,7 @@ impl TestSwarm {
     }
 
     /// Reads, and offers a callback key at `node` for one later put.
+    #[allow(clippy::needless_pass_by_value, reason = "tests write the payload in place")]
     pub fn get_calling_back(
         &self,
         node: usize,

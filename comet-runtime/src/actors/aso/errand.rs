@@ -1,7 +1,8 @@
 //! Why a handler runs: who waits for its outcome, and what is to be done with it.
 
 use actix::MailboxError;
-use comet_store::{Record, StoreError};
+use comet_store::{PutOutcome, Record, StoreError};
+use tokio::sync::oneshot;
 
 use super::Reply;
 use crate::{ActivationError, Blueprint, Caller, Reach, Refusal, Trail, visit::Served};
@@ -55,6 +56,27 @@ pub(crate) fn activation_refusal(error: ActivationError) -> Refusal {
         ActivationError::Unreadable(text) => Refusal::Corrupt(text),
         ActivationError::NoRoom => Refusal::Overloaded("the sandbox".into()),
     }
+}
+
+/// Answers a put once the store has decided. It goes on after the actor has stopped: whoever waits must hear.
+/// Says afterwards whether the record is stored.
+pub(crate) fn answer_when_put(
+    put: impl Future<Output = Result<Result<PutOutcome, StoreError>, MailboxError>> + 'static,
+    reply: Reply,
+    served: Served,
+) -> oneshot::Receiver<bool> {
+    let (tell, stored) = oneshot::channel();
+    actix::spawn(async move {
+        let result = match put.await {
+            Ok(Ok(PutOutcome::Stored { .. } | PutOutcome::Unchanged)) => Ok(served),
+            Ok(Ok(PutOutcome::Stale { held })) => Err(Refusal::Stale { held_sequence: held.sequence }),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(StoreError::Stopped.into()),
+        };
+        tell.send(result.is_ok()).ok();
+        reply.send(result).ok();
+    });
+    stored
 }
 
 /// Answers once a write is stored. It goes on after the actor has stopped: whoever waits must hear.

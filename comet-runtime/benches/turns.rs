@@ -1,0 +1,105 @@
+//! What a turn costs: alone, through its actor, and what it costs to bring an object to life.
+
+use std::{
+    hint::black_box,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use actix::System;
+use bytes::Bytes;
+use comet_routing::Key;
+use comet_runtime::{Backstop, Blueprint, Event, Moment, Object, Reach, Trail, Value, VmPool, visit::Visit};
+use comet_store::Code;
+use criterion::{Criterion, criterion_group, criterion_main};
+
+mod swarmless;
+
+const MOMENT_MS: u64 = 1_767_225_600_000;
+
+fn moment() -> Moment {
+    Moment { now: MOMENT_MS, local: swarmless::node(9), seed: 7 }
+}
+
+fn blueprint() -> Blueprint {
+    let (code, data) = (Code::new(swarmless::COUNTER), Value::from("hello").encode());
+    Blueprint { key: Key::of("test"), code, data, state: Bytes::new(), reach: Reach::Strict }
+}
+
+fn get() -> Event {
+    let Visit::Get { caller, payload, .. } = swarmless::get() else { unreachable!("it is a get") };
+    Event::Get { caller, payload }
+}
+
+#[allow(clippy::disallowed_methods, reason = "a benchmark measures time")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn turns(criterion: &mut Criterion) {
+    let pool = VmPool::new(Rc::default(), Backstop::WallClock);
+    let mut objects: Vec<Object> =
+        (0..200).map(|_| pool.activate(&blueprint(), moment()).expect("it activates")).collect();
+    let event = get();
+    let mut n = 0;
+    criterion.bench_function("a turn that changes the state", |bencher| {
+        bencher.iter(|| {
+            n = (n + 1) % objects.len();
+            black_box(objects[n].begin(1, &event, Trail::FRESH, moment()))
+        });
+    });
+    let mut plan = blueprint();
+    plan.state = objects[0].state().clone();
+    criterion.bench_function("activation from a record", |bencher| {
+        bencher.iter(|| black_box(pool.activate(&plan, moment()).is_ok()));
+    });
+}
+
+fn through_the_actor(criterion: &mut Criterion) {
+    let system = System::new();
+    let replica = system.block_on(swarmless::replica(200));
+    criterion.bench_function("a get served by its actor", |bencher| {
+        bencher.iter_custom(|iterations| {
+            system.block_on(async {
+                let begun = now();
+                for n in 0..iterations {
+                    let served = replica.serve(swarmless::key(n as usize % 200), swarmless::get()).await;
+                    black_box(served.expect("it answers"));
+                }
+                begun.elapsed()
+            })
+        });
+    });
+    criterion.bench_function("64 gets at a time served by their actors", |bencher| {
+        bencher.iter_custom(|iterations| {
+            system.block_on(async {
+                let begun = now();
+                let mut gets = Vec::with_capacity(64);
+                for n in 0..iterations {
+                    gets.push(actix::spawn(served(replica.clone(), n)));
+                    if gets.len() == 64 {
+                        for get in gets.drain(..) {
+                            get.await.expect("it ends");
+                        }
+                    }
+                }
+                for get in gets {
+                    get.await.expect("it ends");
+                }
+                begun.elapsed()
+            })
+        });
+    });
+}
+
+async fn served(replica: comet_runtime::actors::Replica, n: u64) {
+    let served = replica.serve(swarmless::key(n as usize % 200), swarmless::get()).await;
+    black_box(served.expect("it answers"));
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(3));
+    targets = turns, through_the_actor
+}
+criterion_main!(benches);

@@ -1,0 +1,591 @@
+//! One [`Aso`] between probes that stand for the store, the network and the shard.
+
+use std::{cell::RefCell, rc::Rc};
+
+use bytes::Bytes;
+use comet_routing::{Contact, NodeId, clock::Clock};
+use comet_store::{Code, Deleted, Ownership, PutOutcome, StoreConfig, content_hash};
+use rand::SeedableRng;
+use rand_chacha::ChaCha12Rng;
+use tokio::sync::oneshot::Receiver;
+
+use super::*;
+use crate::{
+    Backstop, Limits, OpOutcome, Origin, Reach, Value, VmPool,
+    actors::{Links, Surroundings},
+    state,
+};
+
+const NOW: WallMs = 1_767_225_600_000;
+
+const COUNTER: &str = "aso.n = 0
+    function aso:onGet(caller, callback, payload)
+      self.n = self.n + 1
+      if payload == 'fail' then log('about to fail') error('told to') end
+      if payload == 'wait' then lookup(getASOKey()) end
+      return self.n
+    end";
+
+/// What the probes heard.
+#[derive(Clone, Debug, PartialEq)]
+enum Heard {
+    Put(Bytes, Rule),
+    Saved(Version, i64),
+    Logged(Vec<String>),
+    Deleted(Option<Version>),
+    Performed(crate::Op),
+    Stopped,
+}
+
+#[derive(Clone)]
+struct World {
+    clock: Clock,
+    limits: Limits,
+    heard: Rc<RefCell<Vec<(u64, Heard)>>>,
+    store_ms: u64,
+    /// When the network answers a request; `None` if it never does.
+    network_ms: Option<u64>,
+    store_refuses: bool,
+}
+
+/// Stands for store, network and shard.
+struct Probe(World);
+
+impl World {
+    fn new() -> Self {
+        tokio::time::pause();
+        Self {
+            clock: Clock::starting_at(NOW),
+            limits: Limits::default(),
+            heard: Rc::default(),
+            store_ms: 0,
+            network_ms: Some(0),
+            store_refuses: false,
+        }
+    }
+
+    /// Milliseconds since the start, to ten: timers of the async runtime are late by up to one each.
+    fn ms(&self) -> u64 {
+        (self.clock.wall_ms() - NOW) / 10 * 10
+    }
+
+    /// The same world, before anything was heard.
+    fn again(&self) -> Self {
+        Self { heard: Rc::default(), ..self.clone() }
+    }
+
+    fn note(&self, heard: Heard) {
+        self.heard.borrow_mut().push((self.ms(), heard));
+    }
+
+    /// What was heard since the last time.
+    fn heard(&self) -> Vec<(u64, Heard)> {
+        self.heard.take()
+    }
+
+    fn shared(&self) -> Shared {
+        let (_, reader) = comet_store::in_memory(StoreConfig::default());
+        let probe = Probe(self.clone()).start();
+        Rc::new(Surroundings {
+            links: Links {
+                put: probe.clone().recipient(),
+                save: probe.clone().recipient(),
+                log: probe.clone().recipient(),
+                delete: probe.clone().recipient(),
+                flush: probe.clone().recipient(),
+                reader,
+                network: probe.clone().recipient(),
+            },
+            pool: VmPool::new(self.limits.clone().into(), Backstop::StepsOnly),
+            stopped: probe.recipient(),
+            clock: self.clock,
+            local: node(9),
+            reach: Reach::Strict,
+            state_flush: Duration::from_millis(200),
+            rng: ChaCha12Rng::seed_from_u64(1).into(),
+        })
+    }
+
+    /// An object that was in the store.
+    fn resting(&self, code: &str) -> Addr<Aso> {
+        let (shared, record) = (self.shared(), record(1, Some(code)));
+        let object = activate(&shared, &record);
+        Aso::resting(shared, object, record, None).start()
+    }
+
+    /// An object that somebody puts.
+    fn arriving(&self, code: &str) -> (Addr<Aso>, Receiver<Result<Served, Refusal>>) {
+        let (shared, record) = (self.shared(), record(1, Some(code)));
+        let object = activate(&shared, &record);
+        let (reply, outcome) = oneshot::channel();
+        let arrival = Arrival { caller: caller(), trail: Trail::FRESH, reply };
+        (Aso::arriving(shared, object, record, arrival).start(), outcome)
+    }
+
+    async fn pass(&self, ms: u64) {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+    }
+}
+
+fn activate(shared: &Shared, record: &Record) -> Object {
+    let blueprint = errand::blueprint(record, Reach::Strict).expect("it has code");
+    shared.pool.activate(&blueprint, shared.moment()).expect("it activates")
+}
+
+fn node(n: u8) -> Contact {
+    Contact::new(NodeId::from_bytes([n; 32]), ([192, 0, 2, n], 7400).into())
+}
+
+fn caller() -> Caller {
+    Caller { node: node(1), callback: None, owner: None, origin: Origin::Client }
+}
+
+fn record(sequence: u64, code: Option<&str>) -> Record {
+    let (code, data) = (code.map(Code::new), Value::from("value").encode());
+    let version = Version { sequence, hash: content_hash(code.as_ref().map(|code| &code.hash), &data) };
+    Record {
+        key: Key::of("test"),
+        ownership: None,
+        version,
+        created_ms: NOW,
+        expires_ms: NOW + 3_600_000,
+        ttl_seconds: 3_600,
+        replicas: 8,
+        code,
+        data,
+        state: Bytes::new(),
+    }
+}
+
+fn visit(object: &Addr<Aso>, visit: Visit) -> Receiver<Result<Served, Refusal>> {
+    let (reply, outcome) = oneshot::channel();
+    object.do_send(Deliver { key: Key::of("test"), visit, reply });
+    outcome
+}
+
+fn get(object: &Addr<Aso>, payload: &str) -> Receiver<Result<Served, Refusal>> {
+    visit(object, Visit::Get { caller: caller(), payload: Some(payload.into()), trail: Trail::FRESH })
+}
+
+fn put(object: &Addr<Aso>, record: Record) -> Receiver<Result<Served, Refusal>> {
+    visit(object, Visit::Put { caller: caller(), record: Box::new(record), trail: Trail::FRESH })
+}
+
+async fn value(outcome: Receiver<Result<Served, Refusal>>) -> Result<Value, Refusal> {
+    match outcome.await.expect("it is answered")? {
+        Served::Got { value, .. } => {
+            Ok(Value::decode(&value, Limits::default().reply_bounds()).expect("a value"))
+        }
+        other => panic!("not a reply: {other:?}"),
+    }
+}
+
+fn failed(handler: &str, failure: Failure) -> Refusal {
+    Refusal::HandlerFailed { handler: handler.into(), failure }
+}
+
+/// The field `n` of a state.
+fn n(state: &[u8]) -> i64 {
+    let state = state::decode(state, &Limits::default()).expect("a state").unwrap_or_default();
+    let n = state.fields.iter().find(|(name, _)| name.as_text() == Some("n")).and_then(|(_, n)| n.as_int());
+    n.unwrap_or(-1)
+}
+
+impl Actor for Probe {
+    type Context = Context<Self>;
+}
+
+impl Probe {
+    fn store<T: 'static>(&self, outcome: T) -> ResponseFuture<Result<T, StoreError>> {
+        let (ms, refuses) = (self.0.store_ms, self.0.store_refuses);
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            if refuses { Err(StoreError::Unwritable { reason: "full".into() }) } else { Ok(outcome) }
+        })
+    }
+}
+
+impl Handler<PutRecord> for Probe {
+    type Result = ResponseFuture<Result<PutOutcome, StoreError>>;
+
+    fn handle(&mut self, put: PutRecord, _: &mut Self::Context) -> Self::Result {
+        self.0.note(Heard::Put(put.record.data, put.rule));
+        self.store(PutOutcome::Stored { replaced: None })
+    }
+}
+
+impl Handler<SaveState> for Probe {
+    type Result = ResponseFuture<Result<(), StoreError>>;
+
+    fn handle(&mut self, save: SaveState, _: &mut Self::Context) -> Self::Result {
+        self.0.note(Heard::Saved(save.version, n(&save.state)));
+        self.store(())
+    }
+}
+
+impl Handler<SaveLog> for Probe {
+    type Result = ResponseFuture<Result<(), StoreError>>;
+
+    fn handle(&mut self, save: SaveLog, _: &mut Self::Context) -> Self::Result {
+        let lines = ObjectLog::decode(&save.log).lines(NOW).into_iter().map(|line| line.text).collect();
+        self.0.note(Heard::Logged(lines));
+        self.store(())
+    }
+}
+
+impl Handler<DeleteRecord> for Probe {
+    type Result = ResponseFuture<Result<Deleted, StoreError>>;
+
+    fn handle(&mut self, delete: DeleteRecord, _: &mut Self::Context) -> Self::Result {
+        self.0.note(Heard::Deleted(delete.tombstone));
+        self.store(Deleted::Gone)
+    }
+}
+
+impl Handler<Flush> for Probe {
+    type Result = ResponseFuture<Result<(), StoreError>>;
+
+    fn handle(&mut self, _: Flush, _: &mut Self::Context) -> Self::Result {
+        self.store(())
+    }
+}
+
+impl Handler<Perform> for Probe {
+    type Result = ResponseFuture<OpResult>;
+
+    fn handle(&mut self, perform: Perform, _: &mut Self::Context) -> Self::Result {
+        self.0.note(Heard::Performed(perform.request.op));
+        let ms = self.0.network_ms;
+        Box::pin(async move {
+            match ms {
+                Some(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
+                None => std::future::pending().await,
+            }
+            Ok(OpOutcome::Nodes(vec![node(3)]))
+        })
+    }
+}
+
+impl Handler<AsoStopped> for Probe {
+    type Result = ();
+
+    fn handle(&mut self, _: AsoStopped, _: &mut Self::Context) {
+        self.0.note(Heard::Stopped);
+    }
+}
+
+fn lookup() -> Heard {
+    Heard::Performed(crate::Op::Lookup { key: Key::of("test") })
+}
+
+#[actix::test]
+async fn a_failed_turn_ends_the_actor_and_leaves_a_line_and_the_state_of_before() {
+    let world = World::new();
+    let object = world.resting(COUNTER);
+    assert_eq!(value(get(&object, "")).await, Ok(Value::Int(1)));
+    let told = Failure::Error("script:4: told to".into());
+    assert_eq!(value(get(&object, "fail")).await, Err(failed("onGet", told)));
+    world.pass(1).await;
+    let lines = vec!["about to fail".into(), "onGet failed: script:4: told to".into()];
+    let version = record(1, Some(COUNTER)).version;
+    let heard: Vec<_> = world.heard().into_iter().map(|(_, heard)| heard).collect();
+    assert_eq!(heard, [Heard::Saved(version, 1), Heard::Logged(lines), Heard::Stopped]);
+    assert!(!object.connected());
+}
+
+#[actix::test]
+async fn turns_share_one_save_within_the_flush_interval() {
+    let world = World::new();
+    let object = world.resting(COUNTER);
+    for _ in 0..100 {
+        value(get(&object, "")).await.expect("it answers");
+    }
+    world.pass(1_000).await;
+    let version = record(1, Some(COUNTER)).version;
+    assert_eq!(world.heard(), [(200, Heard::Saved(version, 100))]);
+}
+
+#[actix::test]
+async fn a_put_is_answered_once_the_store_has_it() {
+    let world = World { store_ms: 50, ..World::new() };
+    let (_object, outcome) = world.arriving(COUNTER);
+    let version = record(1, Some(COUNTER)).version;
+    assert!(matches!(outcome.await, Ok(Ok(Served::Stored { version: stored, .. })) if stored == version));
+    assert_eq!(world.ms(), 50);
+    assert_eq!(world.heard(), [(0, Heard::Put(Value::from("value").encode(), Rule::IfNewer))]);
+}
+
+#[actix::test]
+async fn a_put_that_the_store_refuses_is_refused_and_nothing_stays() {
+    let world = World { store_refuses: true, ..World::new() };
+    let (object, outcome) = world.arriving(COUNTER);
+    assert_eq!(
+        outcome.await,
+        Ok(Err(Refusal::Unwritable("the store cannot write at the moment: full".into())))
+    );
+    world.pass(1).await;
+    assert!(!object.connected());
+}
+
+#[actix::test]
+async fn only_a_durable_objects_replies_wait_for_the_store() {
+    let world = World { store_ms: 50, ..World::new() };
+    for (durable, ms) in [("false", 0), ("true", 50)] {
+        let object = world.resting(&format!("aso.durable = {durable}\n{COUNTER}"));
+        assert_eq!(value(get(&object, "")).await, Ok(Value::Int(1)));
+        assert_eq!(world.ms(), ms, "durable = {durable}");
+    }
+}
+
+#[actix::test]
+async fn requests_leave_only_after_a_turn_that_ended_well() {
+    let world = World::new();
+    let code = "function aso:onGet(caller, callback, payload)
+          lookup(getASOKey(), function() end)
+          if payload == 'fail' then error('x') end
+        end";
+    let object = world.resting(code);
+    value(get(&object, "")).await.expect("it answers");
+    world.pass(1).await;
+    assert_eq!(world.heard(), [(0, lookup())]);
+    value(get(&object, "fail")).await.expect_err("it fails");
+    world.pass(1).await;
+    assert!(!world.heard().iter().any(|(_, heard)| *heard == lookup()));
+}
+
+#[actix::test]
+async fn a_handler_waits_or_is_called_back_and_others_run_meanwhile() {
+    let world = World { network_ms: Some(30), ..World::new() };
+    let code = "aso.order = {}
+        function aso:onGet(caller, callback, payload)
+          local order = self.order
+          order[#order + 1] = payload
+          if payload == 'wait' then
+            local nodes = lookup(getASOKey())
+            order[#order + 1] = #nodes
+          end
+          if payload == 'call' then
+            lookup(getASOKey(), function(self, nodes) self.order[#self.order + 1] = nodes[1].getIP() end)
+          end
+          return order
+        end";
+    let object = world.resting(code);
+    let list = |items: &[Value]| Ok(Value::List(items.to_vec()));
+    let (waits, calls, runs) = (get(&object, "wait"), get(&object, "call"), get(&object, "now"));
+    assert_eq!(value(calls).await, list(&["wait".into(), "call".into()]));
+    assert_eq!(value(runs).await, list(&["wait".into(), "call".into(), "now".into()]));
+    assert_eq!(world.ms(), 0);
+    assert_eq!(value(waits).await, list(&["wait".into(), "call".into(), "now".into(), Value::Int(1)]));
+    assert_eq!(world.ms(), 30);
+    let called: Value = "192.0.2.3".into();
+    assert_eq!(
+        value(get(&object, "x")).await,
+        list(&["wait".into(), "call".into(), "now".into(), Value::Int(1), called, "x".into()])
+    );
+}
+
+#[actix::test]
+async fn an_invocation_ends_after_ten_seconds_of_waiting() {
+    let world = World { network_ms: None, ..World::new() };
+    let object = world.resting(COUNTER);
+    let waits = get(&object, "wait");
+    assert_eq!(value(waits).await, Err(failed("onGet", Failure::Deadline { limit_ms: 10_000 })));
+    assert_eq!(world.ms(), 10_000);
+}
+
+#[actix::test]
+async fn a_failing_turn_interrupts_those_that_wait() {
+    let world = World { network_ms: None, ..World::new() };
+    let object = world.resting(COUNTER);
+    let (waits, fails) = (get(&object, "wait"), get(&object, "fail"));
+    assert!(value(fails).await.is_err());
+    assert_eq!(value(waits).await, Err(failed("onGet", Failure::Interrupted)));
+}
+
+#[actix::test]
+async fn an_arrival_that_its_on_put_refuses_leaves_nothing() {
+    let world = World::new();
+    let (object, outcome) = world.arriving("function aso:onPut() return false, 'not here' end");
+    assert_eq!(outcome.await, Ok(Err(Refusal::Refused("not here".into()))));
+    world.pass(1_000).await;
+    assert_eq!(world.heard(), [(0, Heard::Stopped)]);
+    assert!(!object.connected());
+}
+
+#[actix::test]
+async fn an_update_that_its_own_on_put_refuses_brings_the_previous_object_back() {
+    let first = World { network_ms: Some(500), ..World::new() };
+    for refusal in ["return false, 'no'", "error('no')", "lookup(getASOKey()) error('no')"] {
+        let world = first.again();
+        let object = world.resting(COUNTER);
+        assert_eq!(value(get(&object, "")).await, Ok(Value::Int(1)));
+        let outcome = put(&object, record(2, Some(&format!("function aso:onPut() {refusal} end"))));
+        assert!(outcome.await.expect("it is answered").is_err(), "{refusal}");
+        assert_eq!(value(get(&object, "")).await, Ok(Value::Int(2)), "{refusal}");
+        world.pass(1_000).await;
+        let version = record(1, Some(COUNTER)).version;
+        let saved = world
+            .heard()
+            .into_iter()
+            .map(|(_, heard)| heard)
+            .filter(|heard| matches!(heard, Heard::Saved(..)));
+        assert_eq!(
+            saved.collect::<Vec<_>>(),
+            [Heard::Saved(version, 1), Heard::Saved(version, 2)],
+            "{refusal}"
+        );
+    }
+}
+
+#[actix::test]
+async fn an_update_takes_the_objects_place_state_and_all() {
+    let world = World::new();
+    let object = world.resting(COUNTER);
+    value(get(&object, "")).await.expect("it answers");
+    let next = record(2, Some("aso.n = 100\nfunction aso:onGet() return self.n end"));
+    let version = next.version;
+    assert!(
+        matches!(put(&object, next).await, Ok(Ok(Served::Stored { version: stored, .. })) if stored == version)
+    );
+    assert_eq!(value(get(&object, "")).await, Ok(Value::Int(100)));
+    let stale = put(&object, record(1, Some(COUNTER)));
+    assert_eq!(stale.await, Ok(Err(Refusal::Stale { held_sequence: 2 })));
+    assert!(world.heard().iter().any(|(_, heard)| matches!(heard, Heard::Put(_, Rule::Replace))));
+}
+
+#[actix::test]
+async fn visits_to_an_object_that_arrives_wait_for_its_arrival() {
+    let world = World { network_ms: Some(30), ..World::new() };
+    let (object, outcome) =
+        world.arriving(&format!("{COUNTER}\nfunction aso:onPut() lookup(getASOKey()) self.n = 10 end"));
+    world.pass(0).await;
+    let early = get(&object, "");
+    assert_eq!(value(early).await, Ok(Value::Int(11)));
+    assert_eq!(world.ms(), 30);
+    assert!(matches!(outcome.await, Ok(Ok(Served::Stored { .. }))));
+}
+
+#[actix::test]
+async fn nothing_runs_on_an_object_that_a_failed_turn_has_spent() {
+    let world = World { network_ms: Some(30), ..World::new() };
+    let (object, outcome) =
+        world.arriving(&format!("{COUNTER}\nfunction aso:onPut() lookup(getASOKey()) end"));
+    world.pass(0).await;
+    let (fails, after) = (get(&object, "fail"), get(&object, ""));
+    assert!(value(fails).await.is_err());
+    assert!(after.await.is_err(), "it was not begun, so whoever sent it tries again");
+    outcome.await.expect("it is answered").expect("it is stored");
+    world.pass(1_000).await;
+    let saved: Vec<_> =
+        world.heard().into_iter().filter(|(_, heard)| matches!(heard, Heard::Saved(..))).collect();
+    assert!(saved.iter().all(|(_, heard)| matches!(heard, Heard::Saved(_, 0))), "{saved:?}");
+}
+
+#[actix::test]
+async fn more_than_the_queue_is_refused() {
+    let world = World { network_ms: None, limits: Limits { queue: 4, ..Limits::default() }, ..World::new() };
+    let object = world.resting(COUNTER);
+    let waiting: Vec<_> = (0..4).map(|_| get(&object, "wait")).collect();
+    assert_eq!(value(get(&object, "")).await, Err(Refusal::Overloaded("the object".into())));
+    let (object, _outcome) =
+        world.arriving(&format!("{COUNTER}\nfunction aso:onPut() lookup(getASOKey()) end"));
+    world.pass(0).await;
+    let early: Vec<_> = (0..4).map(|_| get(&object, "")).collect();
+    assert_eq!(value(get(&object, "")).await, Err(Refusal::Overloaded("the object".into())));
+    drop((waiting, early));
+}
+
+#[actix::test]
+async fn the_timer_ticks_at_the_period_that_the_object_asks_for() {
+    let world = World::new();
+    let code = "aso.n = 0
+        aso.timer = 60
+        function aso:onTimer()
+          self.n = self.n + 1
+          if self.n == 2 then self.timer = 600 end
+          if self.n == 4 then deleteSelf() end
+        end";
+    let object = world.resting(code);
+    world.pass(2_000_000).await;
+    let version = record(1, Some(code)).version;
+    let expected = [
+        (60_200, Heard::Saved(version, 1)),
+        (120_200, Heard::Saved(version, 2)),
+        (180_200, Heard::Saved(version, 3)),
+        (780_000, Heard::Deleted(Some(version))),
+        (780_000, Heard::Stopped),
+    ];
+    assert_eq!(world.heard(), expected);
+    assert!(!object.connected());
+}
+
+#[actix::test]
+async fn an_object_that_deletes_itself_and_then_waits_goes_when_it_has_answered() {
+    let world = World { network_ms: Some(30), ..World::new() };
+    let object = world.resting("function aso:onGet() deleteSelf() return #lookup(getASOKey()) end");
+    assert_eq!(value(get(&object, "")).await, Ok(Value::Int(1)));
+    world.pass(1).await;
+    let heard: Vec<_> = world.heard().into_iter().map(|(_, heard)| heard).collect();
+    let version =
+        record(1, Some("function aso:onGet() deleteSelf() return #lookup(getASOKey()) end")).version;
+    assert_eq!(heard, [lookup(), Heard::Deleted(Some(version)), Heard::Stopped]);
+}
+
+#[actix::test]
+async fn an_owners_deletion_is_not_for_the_object_to_refuse() {
+    let world = World::new();
+    let object = world.resting("function aso:onDelete() return false, 'stay' end");
+    let delete = |signed| Visit::Delete { caller: caller(), signed, trail: Trail::FRESH };
+    assert_eq!(visit(&object, delete(None)).await, Ok(Err(Refusal::Refused("stay".into()))));
+    assert_eq!(visit(&object, delete(Some(2))).await, Ok(Ok(Served::Deleted { held: true })));
+    let tombstone = Version { sequence: 2, hash: [0xff; 32] };
+    assert_eq!(world.heard()[0], (0, Heard::Deleted(Some(tombstone))));
+}
+
+#[actix::test]
+async fn an_expired_object_goes_without_a_word_to_the_store() {
+    let world = World::new();
+    let object = world.resting(&format!("aso.ttl = 1\n{COUNTER}"));
+    value(get(&object, "")).await.expect("it answers");
+    object.do_send(Expire);
+    assert_eq!(value(get(&object, "")).await, Ok(Value::Int(2)), "it is not time yet");
+    world.pass(1_000).await;
+    world.heard();
+    value(get(&object, "")).await.expect("it answers");
+    object.do_send(Expire);
+    world.pass(1_000).await;
+    assert_eq!(world.heard(), [(1_000, Heard::Stopped)]);
+}
+
+#[actix::test]
+async fn an_idle_object_leaves_and_a_busy_one_stays() {
+    let world = World { network_ms: Some(5_000), ..World::new() };
+    let object = world.resting(COUNTER);
+    let waits = get(&object, "wait");
+    world.pass(3_000).await;
+    object.do_send(PassivateIfIdle { since: world.clock.now() });
+    assert_eq!(value(waits).await, Ok(Value::Int(1)));
+    object.do_send(PassivateIfIdle { since: world.clock.now() - Duration::from_secs(6) });
+    world.pass(1_000).await;
+    assert!(object.connected());
+    object.do_send(PassivateIfIdle { since: world.clock.now() });
+    world.pass(1).await;
+    assert!(!object.connected());
+}
+
+#[actix::test]
+async fn a_signed_put_renews_what_is_held_already() {
+    let world = World::new();
+    let object = world.resting(COUNTER);
+    let ownership = Ownership { public_key: [1; 32], salt: [2; 32], signature: [3; 64] };
+    let longer = NOW + 9_000_000;
+    let same = Record { ownership: Some(ownership), expires_ms: longer, ..record(1, Some(COUNTER)) };
+    let version = same.version;
+    assert!(
+        matches!(put(&object, same).await, Ok(Ok(Served::Stored { version: held, .. })) if held == version)
+    );
+    let Ok(Ok(Served::Inspected(holding))) = visit(&object, Visit::Inspect).await else {
+        panic!("no answer")
+    };
+    assert_eq!((holding.record.expires_ms, holding.active), (longer, true));
+}

@@ -1,0 +1,2 @@
+-- expect: handler_error
+function aso:onGet() error(function() end) end

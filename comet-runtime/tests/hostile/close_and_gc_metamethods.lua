@@ -1,0 +1,6 @@
+-- expect: true
+function aso:onGet()
+  local ran = false
+  for i = 1, 1000 do setmetatable({}, { __gc = function() ran = true end, __close = function() ran = true end }) end
+  return not ran
+end

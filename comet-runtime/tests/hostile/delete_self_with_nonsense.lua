@@ -1,0 +1,2 @@
+-- expect: true
+function aso:onGet() deleteSelf(self, {}, log, 0 / 0) return true end

@@ -1,0 +1,2 @@
+-- expect: handler_error
+function aso:onGet() error(string.rep("x", 20000)) end

@@ -1,0 +1,2 @@
+-- expect: handler_steps
+function aso:onGet() while true do log("x") end end

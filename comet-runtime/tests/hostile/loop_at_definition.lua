@@ -1,0 +1,2 @@
+-- expect: bad_code
+while true do end

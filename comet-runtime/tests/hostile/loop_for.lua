@@ -1,0 +1,2 @@
+-- expect: handler_steps
+function aso:onGet() for i = 1, math.huge do end end

@@ -1,0 +1,2 @@
+-- expect: handler_steps
+function aso:onGet() string.gsub("aaa", "a", function() while true do end end) end

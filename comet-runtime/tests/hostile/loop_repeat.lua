@@ -1,0 +1,2 @@
+-- expect: handler_steps
+function aso:onGet() repeat until false end

@@ -1,0 +1,3 @@
+-- expect: ok
+function aso:onGet() return 1 end
+table.freeze(aso)

@@ -1,0 +1,2 @@
+-- expect: bad_code
+aso = 5

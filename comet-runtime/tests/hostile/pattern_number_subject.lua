@@ -1,0 +1,2 @@
+-- expect: ok
+function aso:onGet() return (string.find(12345, 3)) end

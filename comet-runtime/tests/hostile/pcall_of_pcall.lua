@@ -1,0 +1,2 @@
+-- expect: handler_steps
+function aso:onGet() pcall(pcall, pcall, pcall, function() while true do end end) return true end

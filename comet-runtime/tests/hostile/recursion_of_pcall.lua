@@ -1,0 +1,5 @@
+-- expect: handler_memory
+function aso:onGet()
+  local function a(n) pcall(a, n + 1) return a(n + 1) end
+  a(0)
+end

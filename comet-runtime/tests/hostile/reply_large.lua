@@ -1,0 +1,2 @@
+-- expect: handler_bad_reply
+function aso:onGet() return string.rep("x", 200000) end

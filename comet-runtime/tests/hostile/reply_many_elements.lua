@@ -1,0 +1,8 @@
+-- expect: handler_bad_reply
+function aso:onGet()
+  local t = {}
+  for i = 1, 1000 do t[i] = 1 end
+  local all = {}
+  for i = 1, 60 do all[i] = t end
+  return all
+end

@@ -1,0 +1,3 @@
+-- expect: bad_code
+get(getASOKey(), function() end)
+function aso:onGet() return 1 end

@@ -1,0 +1,2 @@
+-- expect: handler_steps
+function aso:onGet() while true do pcall(get, getASOKey(), nil, nil, function() end) end end

@@ -1,0 +1,2 @@
+-- expect: ok
+function aso:onGet() return select("#", table.unpack(table.create(20000, 1))) end

@@ -1,0 +1,3 @@
+-- expect: bad_code
+pcall(get, getASOKey())
+get(getASOKey())

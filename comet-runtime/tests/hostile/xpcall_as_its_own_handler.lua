@@ -1,0 +1,3 @@
+-- expect: handler_steps
+local function handler(problem) xpcall(error, handler, problem) while true do end end
+function aso:onGet() xpcall(error, handler, "x") return true end

@@ -1,0 +1,2 @@
+-- expect: handler_steps
+function aso:onGet() xpcall(error, function() while true do end end, "x") return true end
