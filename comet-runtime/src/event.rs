@@ -1,7 +1,7 @@
 //! What can happen to an object, and what it can ask of the swarm.
 
 use bytes::Bytes;
-use comet_routing::{Contact, Key};
+use comet_routing::{Contact, Key, Prefix};
 use comet_store::Code;
 use serde::{Deserialize, Serialize};
 
@@ -90,16 +90,23 @@ impl Trail {
     /// What a request from outside and a timer start with: 16 messages, four objects deep.
     pub const FRESH: Self = Self { messages: 16, depth: 4 };
 
-    /// Takes one message and half of what then remains for a request that an object sends; `None` when
-    /// nothing is left. The parts never add up to more than the whole.
-    pub fn split(&mut self) -> Option<Self> {
-        if self.depth == 0 {
-            return None;
-        }
-        self.messages = self.messages.checked_sub(1)?;
-        let share = self.messages / 2;
-        self.messages -= share;
-        Some(Self { messages: share, depth: self.depth - 1 })
+    /// What a request may cause whose whole budget is used up.
+    pub const SPENT: Self = Self { messages: 0, depth: 0 };
+
+    /// Takes one message for a request that an object makes; false when nothing is left.
+    pub fn spend(&mut self) -> bool {
+        let left = if self.depth == 0 { None } else { self.messages.checked_sub(1) };
+        self.messages = left.unwrap_or(self.messages);
+        left.is_some()
+    }
+
+    /// Divides what is left among the requests of a turn and the rest of the invocation: each gets the same
+    /// share, one object deeper. The shares never add up to more than the whole.
+    pub fn divide(&mut self, requests: usize) -> Self {
+        let requests = u8::try_from(requests).unwrap_or(u8::MAX);
+        let messages = self.messages / requests.saturating_add(1);
+        self.messages -= messages * requests;
+        Self { messages, depth: self.depth.saturating_sub(1) }
     }
 }
 
@@ -195,6 +202,13 @@ impl Op {
     }
 }
 
+impl Caller {
+    /// The network that a write by this caller is charged to; `None` for clients of this node itself.
+    pub fn source(&self, local: &Contact) -> Option<Prefix> {
+        (self.node.id != local.id).then(|| Prefix::of(self.node.addr.ip()))
+    }
+}
+
 impl Event {
     /// The handler that the event runs.
     pub fn handler(&self) -> &'static str {
@@ -223,17 +237,37 @@ impl Event {
 mod tests {
     use super::*;
 
+    /// Messages in all, if every object that is reached makes `fan` requests in each turn for as long as it can.
+    fn caused(mut trail: Trail, fan: usize) -> u32 {
+        let mut sent = 0;
+        loop {
+            let made = (0..fan).take_while(|_| trail.spend()).count();
+            if made == 0 {
+                return sent;
+            }
+            let share = trail.divide(made);
+            sent += (0..made).map(|_| 1 + caused(share, fan)).sum::<u32>();
+        }
+    }
+
     #[test]
     fn a_trail_is_divided_and_never_copied() {
-        fn spend(mut trail: Trail) -> u32 {
-            let mut sent = 0;
-            while let Some(share) = trail.split() {
-                sent += 1 + spend(share);
-            }
-            sent
+        for fan in 1..=20 {
+            assert_eq!(caused(Trail { messages: 16, depth: 200 }, fan), 16, "{fan} at a time");
+            assert!(caused(Trail::FRESH, fan) <= 16);
         }
-        assert_eq!(spend(Trail { messages: 16, depth: 200 }), 16);
-        assert!(spend(Trail::FRESH) <= 16);
-        assert_eq!(spend(Trail { messages: 16, depth: 0 }), 0, "a cycle ends");
+        assert_eq!(caused(Trail { messages: 16, depth: 0 }, 1), 0, "a cycle ends");
+    }
+
+    #[test]
+    fn one_turn_may_spend_all_of_it() {
+        let mut trail = Trail::FRESH;
+        assert_eq!((0..100).filter(|_| trail.spend()).count(), 16);
+        assert_eq!(trail.divide(16), Trail { messages: 0, depth: 3 });
+        let mut trail = Trail::FRESH;
+        assert!(trail.spend());
+        assert_eq!(trail.divide(1), Trail { messages: 7, depth: 3 });
+        assert_eq!(trail.messages, 8);
+        assert_eq!(trail.divide(0), Trail { messages: 8, depth: 3 }, "nothing is given away");
     }
 }

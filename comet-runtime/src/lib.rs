@@ -24,5 +24,5 @@ pub use limits::Limits;
 pub use object::{ActivationError, Blueprint, HANDLERS, InvocationId, Moment, Object, Progress, Report};
 pub use policy::{Policy, REPLICAS_MAX};
 pub use refusal::{Failure, Refusal};
-pub use sandbox::{Backstop, pool::VmPool, sandbox_globals};
+pub use sandbox::{Backstop, pool::VmPool, sandbox_globals, watch::TurnWatch};
 pub use value::Value;

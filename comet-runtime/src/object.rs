@@ -376,7 +376,8 @@ impl Object {
     }
 
     fn close_turn(&mut self, mut invocation: Invocation, ran: Ran) -> Report {
-        let turn = self.vm.close_turn();
+        let mut turn = self.vm.close_turn();
+        turn.share_trail();
         invocation.delete_self |= turn.delete_self;
         invocation.usage.steps += self.vm.steps();
         invocation.usage.messages += turn.requests.len() as u32;

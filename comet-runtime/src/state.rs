@@ -69,6 +69,17 @@ pub(crate) fn decode(bytes: &[u8], limits: &Limits) -> Result<Option<State>, Dec
     Ok(Some(State { fields, capabilities: Capabilities::restore(kept.ok_or(broken)?) }))
 }
 
+/// The state as another replica may have it: capabilities are this replica's own, since the contacts that they
+/// come from were made with it, and a copy must not multiply or invent them.
+pub(crate) fn without_capabilities(bytes: &Bytes, limits: &Limits) -> Result<Bytes, DecodeError> {
+    let Some(State { fields, .. }) = decode(bytes, limits)? else { return Ok(Bytes::new()) };
+    let write = |out: &mut Vec<u8>| {
+        Value::Map(fields).encode_into(out);
+        Ok(())
+    };
+    encode(write, &Capabilities::default()).map_err(|_| DecodeError::Unsupported("no object state"))
+}
+
 fn capability(value: &Value) -> Option<Capability> {
     let Value::List(parts) = value else { return None };
     let [Value::Str(node), Value::Str(key), Value::Int(expires_ms)] = parts.as_slice() else { return None };
@@ -95,6 +106,24 @@ mod tests {
         let state = decode(&bytes, &Limits::default()).expect("it is a state").expect("it is not empty");
         assert_eq!(state, State { fields: vec![("gets".into(), Value::Int(3))], capabilities: kept });
         assert_eq!(decode(&[], &Limits::default()), Ok(None));
+    }
+
+    #[test]
+    fn a_copy_has_the_fields_and_none_of_the_rights() {
+        let limits = Limits::default();
+        let mut kept = Capabilities::default();
+        kept.grant(NodeId::from_bytes([3; 32]), Key::of("callback"), 5, 8);
+        let fields = || Value::map([("gets".into(), Value::Int(3))]);
+        let write = |out: &mut Vec<u8>| {
+            fields().encode_into(out);
+            Ok(())
+        };
+        let state = encode(write, &kept).expect("the fields can be written");
+        let copy = without_capabilities(&state, &limits).expect("it is a state");
+        let copy = decode(&copy, &limits).expect("it is a state").expect("it is not empty");
+        assert_eq!((copy.fields, copy.capabilities.iter().len()), (vec![("gets".into(), Value::Int(3))], 0));
+        assert_eq!(without_capabilities(&Bytes::new(), &limits), Ok(Bytes::new()));
+        assert!(without_capabilities(&Bytes::from_static(b"\xc1"), &limits).is_err());
     }
 
     #[test]

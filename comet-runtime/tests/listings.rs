@@ -87,6 +87,31 @@ fn publish_subscribe_pushes_a_value_to_whoever_waits_for_it() {
 }
 
 #[test]
+fn one_publication_reaches_sixteen_subscribers_and_a_seventeenth_is_too_many() {
+    let feed = "aso.subscribers = {}
+        function aso:onGet(caller, callbackID)
+          self.subscribers[#self.subscribers + 1] = { node = caller, id = callbackID }
+        end
+        function aso:onUpdate(caller, value)
+          for _, subscriber in ipairs(self.subscribers) do
+            dht.put(subscriber.id, value, { subscriber.node }, function() end)
+          end
+          self.subscribers = {}
+        end";
+    let published = |subscribers: usize| {
+        let swarm = TestSwarm::seeded(3);
+        swarm.put("feed", Value::Nil, feed).expect("the feed is stored");
+        for n in 0..subscribers {
+            let inbox = Key::of(format!("inbox {n}"));
+            swarm.get_calling_back(n % 8, Key::of("feed"), None, Some(inbox)).expect("it is noted");
+        }
+        swarm.update("feed", "news").map(|()| swarm.sent("feed").len())
+    };
+    assert_eq!(published(16), Ok(16));
+    assert_eq!(published(17), Ok(0), "the replica that knows them all fails and changes nothing");
+}
+
+#[test]
 fn a_password_guards_the_value() {
     let swarm = TestSwarm::seeded(4);
     let code = "aso.password = 'sesame'

@@ -7,7 +7,7 @@ use comet_routing::{
     Contact, Key,
     clock::{Clock, WallMs},
 };
-use comet_store::{DeleteRecord, PutRecord, Record, RecordExpired, Rule, SaveState};
+use comet_store::{DeleteRecord, PutRecord, Record, RecordExpired, Rule, SaveState, Version};
 use rand_chacha::ChaCha12Rng;
 use tokio::sync::oneshot;
 
@@ -15,7 +15,7 @@ use super::{
     Directory, Links, Replica, Shared, Surroundings,
     aso::{
         Aso, Deliver, Leave, PassivateIfIdle, Reply,
-        errand::{Arrival, activation_refusal, answer_when_put, answer_when_stored, blueprint},
+        errand::{Arrival, activation_refusal, answer_when_put, answer_when_stored, blueprint, newcomer},
     },
 };
 use crate::{
@@ -132,6 +132,10 @@ impl Shard {
             deliver.reply.send(lines).ok();
             return;
         }
+        if let Visit::Delete { signed: signed @ Some(_), .. } = deliver.visit {
+            // Nothing that the object does may stand between its owner and its end, not even its script.
+            return self.delete_plain(&record, signed, deliver.reply);
+        }
         match self.activate(&record) {
             Ok(object) if matches!(deliver.visit, Visit::Inspect) => {
                 let handlers = object.handlers().into_iter().map(str::to_owned).collect();
@@ -147,6 +151,12 @@ impl Shard {
                 self.enter(deliver.key, object.clone());
                 // A mailbox that was just made has room.
                 object.do_send(deliver);
+            }
+            // An object that cannot run any more can still be looked at, deleted, and replaced.
+            Err(Refusal::BadCode(_) | Refusal::Corrupt(_))
+                if matches!(deliver.visit, Visit::Put { .. } | Visit::Delete { .. } | Visit::Inspect) =>
+            {
+                self.serve_plain(Some(record), deliver, now);
             }
             Err(refusal) => {
                 if let Visit::Wake = deliver.visit {
@@ -202,6 +212,12 @@ impl Shard {
             (Visit::Put { caller, record, trail }, held) => {
                 return self.store(held.as_ref(), *record, caller, trail, reply);
             }
+            (Visit::Delete { signed: Some(sequence), .. }, None) => {
+                // The owner's put may still be on its way here; it must not outlive the deletion.
+                let tombstone = Some(Version { sequence, hash: [0xff; 32] });
+                let gone = self.links.delete.send(DeleteRecord { key, tombstone });
+                return answer_when_stored(gone, reply, Served::Deleted { held: false });
+            }
             (_, None) => Err(Refusal::NotFound),
             (Visit::Get { .. }, Some(record)) => Ok(Served::Got {
                 value: record.data,
@@ -228,8 +244,16 @@ impl Shard {
             reply.send(Err(refusal)).ok();
             return;
         }
+        let record = match newcomer(record, &self.config.limits) {
+            Ok(record) => record,
+            Err(refusal) => {
+                reply.send(Err(refusal)).ok();
+                return;
+            }
+        };
         if record.code.is_none() {
-            let put = PutRecord { record, source: None, rule: Rule::IfNewer, timer_ms: None };
+            let source = caller.source(&self.config.local);
+            let put = PutRecord { record, source, rule: Rule::IfNewer, timer_ms: None };
             let version = put.record.version;
             let served = Served::Stored { version, usage: Usage::default() };
             drop(answer_when_put(self.links.put.send(put), reply, served));
@@ -300,7 +324,7 @@ impl Actor for Shard {
         ctx.set_mailbox_capacity(self.config.queue);
         self.shared = Some(Shared::new(Surroundings {
             links: self.links.clone(),
-            pool: VmPool::new(self.config.limits.clone().into(), self.config.backstop),
+            pool: VmPool::new(self.config.limits.clone().into(), self.config.backstop.clone()),
             stopped: ctx.address().recipient(),
             clock: self.config.clock,
             local: self.config.local,
@@ -368,238 +392,4 @@ impl Handler<RecordExpired> for Shard {
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use comet_routing::NodeId;
-    use comet_store::{Code, ReplicaStore, StoreConfig, StoreReader, Version, content_hash, in_memory};
-    use rand::SeedableRng;
-
-    use super::*;
-    use crate::{Failure, OpOutcome, OpResult, Origin, Value, actors::Perform};
-
-    const NOW: WallMs = 1_767_225_600_000;
-    const IDLE: Duration = Duration::from_secs(30);
-
-    const COUNTER: &str = "aso.n = 0
-        function aso:onGet(caller, callback, payload)
-          self.n = self.n + 1
-          if payload == 'fail' then error('told to') end
-          return self.n
-        end
-        function aso:onTimer() self.n = self.n + 100 end";
-
-    /// Finds the same node for every request.
-    struct Network;
-
-    impl Actor for Network {
-        type Context = Context<Self>;
-    }
-
-    impl Handler<Perform> for Network {
-        type Result = OpResult;
-
-        fn handle(&mut self, _: Perform, _: &mut Self::Context) -> OpResult {
-            Ok(OpOutcome::Nodes(vec![node(3)]))
-        }
-    }
-
-    struct World {
-        replica: Replica,
-        reader: StoreReader,
-        shard: Addr<Shard>,
-        clock: Clock,
-    }
-
-    impl World {
-        fn new(active_max: usize) -> Self {
-            tokio::time::pause();
-            let clock = Clock::starting_at(NOW);
-            let (writer, reader) = in_memory(StoreConfig::default());
-            let directory = Arc::new(Directory::default());
-            let shard = Shard::create(|ctx| {
-                let expired = vec![ctx.address().recipient()];
-                let store = ReplicaStore::new(writer, clock, expired).start();
-                let links = Links {
-                    put: store.clone().recipient(),
-                    save: store.clone().recipient(),
-                    log: store.clone().recipient(),
-                    delete: store.clone().recipient(),
-                    flush: store.recipient(),
-                    reader: reader.clone(),
-                    network: Network.start().recipient(),
-                };
-                let config = ShardConfig {
-                    index: 0,
-                    count: 1,
-                    limits: Limits::default(),
-                    backstop: Backstop::StepsOnly,
-                    reach: Reach::Strict,
-                    local: node(9),
-                    state_flush: Duration::from_millis(200),
-                    idle: IDLE,
-                    active_max,
-                    queue: 256,
-                    clock,
-                    rng: ChaCha12Rng::seed_from_u64(1),
-                };
-                Shard::new(config, links, directory.clone())
-            });
-            let replica = Replica::new(directory, reader.clone(), vec![shard.clone().recipient()], clock);
-            Self { replica, reader, shard, clock }
-        }
-
-        async fn put(&self, name: &str, sequence: u64, code: Option<&str>) -> Result<Served, Refusal> {
-            let record = Box::new(record(name, sequence, code, self.clock.wall_ms()));
-            let visit = Visit::Put { caller: caller(), record, trail: Trail::FRESH };
-            self.replica.serve(Key::of(name), visit).await
-        }
-
-        async fn get(&self, name: &str, payload: &str) -> Result<Value, Refusal> {
-            let payload = Some(payload.into());
-            let visit = Visit::Get { caller: caller(), payload, trail: Trail::FRESH };
-            match self.replica.serve(Key::of(name), visit).await? {
-                Served::Got { value, .. } => {
-                    Ok(Value::decode(&value, Limits::default().reply_bounds()).expect("a value"))
-                }
-                other => panic!("not a reply: {other:?}"),
-            }
-        }
-
-        fn is_active(&self, name: &str) -> bool {
-            self.replica.directory().contains(&Key::of(name))
-        }
-    }
-
-    fn node(n: u8) -> Contact {
-        Contact::new(NodeId::from_bytes([n; 32]), ([192, 0, 2, n], 7400).into())
-    }
-
-    fn caller() -> Caller {
-        Caller { node: node(1), callback: None, owner: None, origin: Origin::Client }
-    }
-
-    fn record(name: &str, sequence: u64, code: Option<&str>, now: WallMs) -> Record {
-        let (code, data) = (code.map(Code::new), Value::from("value").encode());
-        let version = Version { sequence, hash: content_hash(code.as_ref().map(|code| &code.hash), &data) };
-        Record {
-            key: Key::of(name),
-            ownership: None,
-            version,
-            created_ms: now,
-            expires_ms: now + 3_600_000,
-            ttl_seconds: 3_600,
-            replicas: 8,
-            code,
-            data,
-            state: Bytes::new(),
-        }
-    }
-
-    async fn pass(time: Duration) {
-        tokio::time::sleep(time).await;
-    }
-
-    #[actix::test]
-    async fn an_object_lives_answers_and_goes() {
-        let world = World::new(10);
-        assert_eq!(world.get("a", "").await, Err(Refusal::NotFound));
-        assert!(matches!(world.put("a", 1, Some(COUNTER)).await, Ok(Served::Stored { .. })));
-        assert_eq!(world.get("a", "").await, Ok(Value::Int(1)));
-        let delete = Visit::Delete { caller: caller(), signed: None, trail: Trail::FRESH };
-        assert_eq!(world.replica.serve(Key::of("a"), delete).await, Ok(Served::Deleted { held: true }));
-        assert_eq!(world.get("a", "").await, Err(Refusal::NotFound));
-        assert!(!world.is_active("a"));
-        assert_eq!(world.put("a", 1, Some(COUNTER)).await, Err(Refusal::Stale { held_sequence: 1 }));
-    }
-
-    #[actix::test]
-    async fn a_plain_value_wakes_nobody() {
-        let world = World::new(0);
-        assert!(matches!(world.put("a", 1, None).await, Ok(Served::Stored { .. })));
-        assert_eq!(world.get("a", "").await, Ok("value".into()));
-        assert!(world.replica.directory().is_empty());
-    }
-
-    #[actix::test]
-    async fn a_visit_behind_a_failing_turn_is_served_by_the_restored_object() {
-        let world = World::new(10);
-        world.put("a", 1, Some(COUNTER)).await.expect("it is stored");
-        assert_eq!(world.get("a", "").await, Ok(Value::Int(1)));
-        let visits = futures([world.get("a", "fail"), world.get("a", ""), world.get("a", "")]).await;
-        let [failed, second, third] = visits;
-        let failure = Failure::Error("script:4: told to".into());
-        assert_eq!(failed, Err(Refusal::HandlerFailed { handler: "onGet".into(), failure }));
-        assert_eq!((second, third), (Ok(Value::Int(2)), Ok(Value::Int(3))));
-        let Ok(Served::Logged(lines)) = world.replica.serve(Key::of("a"), Visit::Log).await else {
-            panic!("no log")
-        };
-        assert_eq!(lines[0].text, "onGet failed: script:4: told to");
-    }
-
-    /// Drives three visits at once.
-    async fn futures<T>(visits: [impl Future<Output = T>; 3]) -> [T; 3] {
-        let [a, b, c] = visits;
-        tokio::join!(a, b, c).into()
-    }
-
-    #[actix::test]
-    async fn an_idle_object_leaves_memory_and_its_timer_wakes_it_when_it_is_due() {
-        let world = World::new(10);
-        world.put("a", 1, Some(COUNTER)).await.expect("it is stored");
-        assert_eq!(world.get("a", "").await, Ok(Value::Int(1)));
-        pass(IDLE * 2).await;
-        assert!(!world.is_active("a"));
-        pass(Duration::from_secs(300)).await;
-        assert_eq!(world.get("a", "").await, Ok(Value::Int(2)), "it comes back as it was");
-        pass(Duration::from_secs(300)).await;
-        assert_eq!(world.get("a", "").await, Ok(Value::Int(103)), "and ticked once, after ten minutes");
-        assert_eq!(world.reader.timer(&Key::of("a")).map(|due| due.is_some()), Ok(true));
-    }
-
-    #[actix::test]
-    async fn an_expired_object_is_gone() {
-        let world = World::new(10);
-        world.put("a", 1, Some(&format!("aso.ttl = 10\n{COUNTER}"))).await.expect("it is stored");
-        assert_eq!(world.get("a", "").await, Ok(Value::Int(1)));
-        pass(Duration::from_secs(12)).await;
-        assert_eq!(world.get("a", "").await, Err(Refusal::NotFound));
-        assert!(!world.is_active("a"));
-    }
-
-    #[actix::test]
-    async fn timers_of_objects_that_cannot_be_activated_do_not_hold_up_the_others() {
-        let world = World::new(200);
-        let late =
-            format!("if getSystemTime() > {} then error('not any more') end\n{COUNTER}", NOW / 1_000 + 60);
-        for n in 0..WAKES_PER_ROUND * 2 {
-            world.put(&format!("late {n}"), 1, Some(&late)).await.expect("it is stored");
-        }
-        pass(Duration::from_millis(1)).await;
-        world.put("a", 1, Some(COUNTER)).await.expect("it is stored");
-        pass(Duration::from_secs(610)).await;
-        assert_eq!(world.get("a", "").await, Ok(Value::Int(101)));
-    }
-
-    #[actix::test]
-    async fn more_active_objects_than_the_shard_keeps_are_refused() {
-        let world = World::new(1);
-        world.put("a", 1, Some(COUNTER)).await.expect("it is stored");
-        let refused = world.put("b", 1, Some(COUNTER)).await;
-        assert_eq!(refused, Err(Refusal::Overloaded("the node's sandbox".into())));
-        pass(IDLE * 2).await;
-        assert!(matches!(world.put("b", 1, Some(COUNTER)).await, Ok(Served::Stored { .. })));
-    }
-
-    #[actix::test]
-    async fn draining_saves_every_state_and_takes_no_more_visits() {
-        let world = World::new(10);
-        world.put("a", 1, Some(COUNTER)).await.expect("it is stored");
-        assert_eq!(world.get("a", "").await, Ok(Value::Int(1)));
-        world.shard.send(Drain).await.expect("the shard runs");
-        assert!(!world.is_active("a"));
-        let state =
-            world.reader.record(&Key::of("a"), NOW).expect("it can be read").expect("it is held").state;
-        assert!(!state.is_empty());
-        assert_eq!(world.get("a", "").await, Err(Refusal::Stopping("the node".into())));
-    }
-}
+mod tests;

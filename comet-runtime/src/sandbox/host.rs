@@ -48,6 +48,17 @@ pub(crate) struct Turn {
     pub(crate) delete_self: bool,
 }
 
+impl Turn {
+    /// Gives each request its share of what the turn's cause may still cause.
+    pub(crate) fn share_trail(&mut self) {
+        let count = self.requests.len();
+        if let Some(network) = self.scope.as_mut().and_then(|scope| scope.network.as_mut()) {
+            let share = network.trail.divide(count);
+            self.requests.iter_mut().for_each(|(request, _)| request.trail = share);
+        }
+    }
+}
+
 /// On whose behalf a turn runs, lent by the object for the turn's duration.
 pub(crate) struct Scope {
     pub(crate) key: Key,
@@ -111,12 +122,13 @@ impl Host {
                     limits.messages
                 ));
             }
-            let trail =
-                network.trail.split().ok_or("the request that caused this has used up its messages")?;
+            if !network.trail.spend() {
+                return Err("the request that caused this has used up its messages".into());
+            }
             let wait = network.next_wait;
             network.next_wait += 1;
             network.open_waits += 1;
-            turn.requests.push((Request { wait, op, trail }, callback));
+            turn.requests.push((Request { wait, op, trail: Trail::SPENT }, callback));
             Ok(wait)
         })
         .unwrap_or_else(|| Err("no turn is running".into()))

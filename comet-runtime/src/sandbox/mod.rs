@@ -11,12 +11,14 @@ pub(crate) mod memory;
 pub(crate) mod meter;
 pub(crate) mod pool;
 pub(crate) mod text;
+pub(crate) mod watch;
 
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, VecDeque},
     rc::Rc,
-    time::{Duration, Instant},
+    sync::Arc,
+    time::Duration,
 };
 
 use comet_store::{Code, Hash};
@@ -31,6 +33,7 @@ use self::{
     memory::{Category, Ledger},
     meter::{Exceeded, Stopwatch},
     text::clean,
+    watch::{TurnWatch, process_time},
 };
 use crate::{Bounds, Caller, Failure, Limits, Origin, Value, WaitId};
 
@@ -88,6 +91,7 @@ pub(crate) struct Vm {
     marshal: Rc<Marshal>,
     limits: Rc<Limits>,
     stopwatch: Option<Stopwatch>,
+    watch: Option<Arc<TurnWatch>>,
     env_meta: Table,
     contact: Table,
     prototypes: RefCell<BTreeMap<Hash, Function>>,
@@ -100,10 +104,12 @@ pub(crate) struct Vm {
 }
 
 /// Whether a turn's wall-clock time counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Backstop {
     /// A turn ends when its time is up, even if it has steps left.
     WallClock,
+    /// As with `WallClock`, and a watchdog on another thread can see since when the turn has been running.
+    Watched(Arc<TurnWatch>),
     /// Only steps count: for simulated time, where the verdict must not depend on the machine.
     StepsOnly,
 }
@@ -132,8 +138,8 @@ impl Vm {
         drop(references);
         let interrupted = host.clone();
         lua.set_interrupt(move |_| interrupted.meter.step());
-        let stopwatch = match backstop {
-            Backstop::WallClock => Some(process_time as Stopwatch),
+        let stopwatch = match &backstop {
+            Backstop::WallClock | Backstop::Watched(_) => Some(process_time as Stopwatch),
             Backstop::StepsOnly => None,
         };
         Ok(Rc::new(Self {
@@ -143,6 +149,7 @@ impl Vm {
             marshal,
             limits,
             stopwatch,
+            watch: if let Backstop::Watched(watch) = backstop { Some(watch) } else { None },
             env_meta,
             contact,
             prototypes: RefCell::default(),
@@ -299,6 +306,9 @@ impl Vm {
 
     /// Opens a turn: budgets are full, the turn's state is `turn`, allocation is limited.
     pub(crate) fn open_turn(&self, category: Category, turn: Turn) {
+        if let Some(watch) = &self.watch {
+            watch.turn_begins();
+        }
         let time_max = Duration::from_millis(self.limits.turn_ms);
         self.host.meter.reset(self.limits.steps, time_max, self.stopwatch);
         *self.host.turn.borrow_mut() = turn;
@@ -308,6 +318,9 @@ impl Vm {
 
     /// Closes the turn, whatever became of it, and gives its state back.
     pub(crate) fn close_turn(&self) -> Turn {
+        if let Some(watch) = &self.watch {
+            watch.turn_ends();
+        }
         self.ledger.charge_main_to(memory::HOST);
         self.lua.set_memory_limit(0).ok();
         std::mem::take(&mut *self.host.turn.borrow_mut())
@@ -413,15 +426,4 @@ impl Vm {
             });
         clean(moved.as_deref().unwrap_or(message), self.limits.log_line_bytes)
     }
-}
-
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the wall-clock backstop of a turn; simulated time turns it off"
-)]
-fn process_time() -> Duration {
-    thread_local! {
-        static START: Instant = Instant::now();
-    }
-    START.with(Instant::elapsed)
 }

@@ -28,7 +28,7 @@ impl VmPool {
         if let Some(vm) = self.with_room() {
             return Object::activate(&vm, blueprint, moment);
         }
-        let vm = Vm::new(self.limits.clone(), self.backstop)
+        let vm = Vm::new(self.limits.clone(), self.backstop.clone())
             .map_err(|error| ActivationError::Unreadable(format!("no sandbox could be made: {error}")))?;
         self.vms.borrow_mut().push(vm.clone());
         Object::activate(&vm, blueprint, moment)

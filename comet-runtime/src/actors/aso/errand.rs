@@ -5,7 +5,7 @@ use comet_store::{PutOutcome, Record, StoreError};
 use tokio::sync::oneshot;
 
 use super::Reply;
-use crate::{ActivationError, Blueprint, Caller, Reach, Refusal, Trail, visit::Served};
+use crate::{ActivationError, Blueprint, Caller, Limits, Reach, Refusal, Trail, state, visit::Served};
 
 /// A put whose object is new here.
 pub(crate) struct Arrival {
@@ -47,6 +47,13 @@ impl Errand {
 pub(crate) fn blueprint(record: &Record, reach: Reach) -> Option<Blueprint> {
     let code = record.code.clone()?;
     Some(Blueprint { key: record.key, code, data: record.data.clone(), state: record.state.clone(), reach })
+}
+
+/// A record as it may enter: the state of a copy without the sender's capabilities.
+pub(crate) fn newcomer(mut record: Record, limits: &Limits) -> Result<Record, Refusal> {
+    record.state = state::without_capabilities(&record.state, limits)
+        .map_err(|error| Refusal::Invalid(format!("the state of the copy cannot be read: {error}")))?;
+    Ok(record)
 }
 
 /// An activation error as the one who brought or wanted the object hears it.

@@ -1,0 +1,309 @@
+//! The shard over a real store in memory, under paused time.
+
+use bytes::Bytes;
+use comet_routing::NodeId;
+use comet_store::{
+    Code, Ownership, ReplicaStore, StoreConfig, StoreReader, Version, content_hash, in_memory,
+};
+use rand::SeedableRng;
+
+use super::*;
+use crate::{Failure, OpOutcome, OpResult, Origin, Value, actors::Perform};
+
+const NOW: WallMs = 1_767_225_600_000;
+const IDLE: Duration = Duration::from_secs(30);
+
+const COUNTER: &str = "aso.n = 0
+    function aso:onGet(caller, callback, payload)
+      self.n = self.n + 1
+      if payload == 'fail' then error('told to') end
+      return self.n
+    end
+    function aso:onTimer() self.n = self.n + 100 end";
+
+/// Finds the same node for every request.
+struct Network;
+
+impl Actor for Network {
+    type Context = Context<Self>;
+}
+
+impl Handler<Perform> for Network {
+    type Result = OpResult;
+
+    fn handle(&mut self, _: Perform, _: &mut Self::Context) -> OpResult {
+        Ok(OpOutcome::Nodes(vec![node(3)]))
+    }
+}
+
+struct World {
+    replica: Replica,
+    reader: StoreReader,
+    shard: Addr<Shard>,
+    clock: Clock,
+}
+
+impl World {
+    fn new(active_max: usize) -> Self {
+        tokio::time::pause();
+        let clock = Clock::starting_at(NOW);
+        let (writer, reader) = in_memory(StoreConfig::default());
+        let directory = Arc::new(Directory::default());
+        let shard = Shard::create(|ctx| {
+            let expired = vec![ctx.address().recipient()];
+            let store = ReplicaStore::new(writer, clock, expired).start();
+            let links = Links {
+                put: store.clone().recipient(),
+                save: store.clone().recipient(),
+                log: store.clone().recipient(),
+                delete: store.clone().recipient(),
+                flush: store.recipient(),
+                reader: reader.clone(),
+                network: Network.start().recipient(),
+            };
+            let config = ShardConfig {
+                index: 0,
+                count: 1,
+                limits: Limits::default(),
+                backstop: Backstop::StepsOnly,
+                reach: Reach::Strict,
+                local: node(9),
+                state_flush: Duration::from_millis(200),
+                idle: IDLE,
+                active_max,
+                queue: 256,
+                clock,
+                rng: ChaCha12Rng::seed_from_u64(1),
+            };
+            Shard::new(config, links, directory.clone())
+        });
+        let replica = Replica::new(directory, reader.clone(), vec![shard.clone().recipient()], clock);
+        Self { replica, reader, shard, clock }
+    }
+
+    async fn put(&self, name: &str, sequence: u64, code: Option<&str>) -> Result<Served, Refusal> {
+        let record = Box::new(record(name, sequence, code, self.clock.wall_ms()));
+        let visit = Visit::Put { caller: caller(), record, trail: Trail::FRESH };
+        self.replica.serve(Key::of(name), visit).await
+    }
+
+    async fn get(&self, name: &str, payload: &str) -> Result<Value, Refusal> {
+        let payload = Some(payload.into());
+        let visit = Visit::Get { caller: caller(), payload, trail: Trail::FRESH };
+        match self.replica.serve(Key::of(name), visit).await? {
+            Served::Got { value, .. } => {
+                Ok(Value::decode(&value, Limits::default().reply_bounds()).expect("a value"))
+            }
+            other => panic!("not a reply: {other:?}"),
+        }
+    }
+
+    fn is_active(&self, name: &str) -> bool {
+        self.replica.directory().contains(&Key::of(name))
+    }
+}
+
+fn node(n: u8) -> Contact {
+    Contact::new(NodeId::from_bytes([n; 32]), ([192, 0, 2, n], 7400).into())
+}
+
+fn caller() -> Caller {
+    Caller { node: node(1), callback: None, owner: None, origin: Origin::Client }
+}
+
+fn record(name: &str, sequence: u64, code: Option<&str>, now: WallMs) -> Record {
+    let (code, data) = (code.map(Code::new), Value::from("value").encode());
+    let version = Version { sequence, hash: content_hash(code.as_ref().map(|code| &code.hash), &data) };
+    Record {
+        key: Key::of(name),
+        ownership: None,
+        version,
+        created_ms: now,
+        expires_ms: now + 3_600_000,
+        ttl_seconds: 3_600,
+        replicas: 8,
+        code,
+        data,
+        state: Bytes::new(),
+    }
+}
+
+async fn pass(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
+#[actix::test]
+async fn an_object_lives_answers_and_goes() {
+    let world = World::new(10);
+    assert_eq!(world.get("a", "").await, Err(Refusal::NotFound));
+    assert!(matches!(world.put("a", 1, Some(COUNTER)).await, Ok(Served::Stored { .. })));
+    assert_eq!(world.get("a", "").await, Ok(Value::Int(1)));
+    let delete = Visit::Delete { caller: caller(), signed: None, trail: Trail::FRESH };
+    assert_eq!(world.replica.serve(Key::of("a"), delete).await, Ok(Served::Deleted { held: true }));
+    assert_eq!(world.get("a", "").await, Err(Refusal::NotFound));
+    assert!(!world.is_active("a"));
+    assert_eq!(world.put("a", 1, Some(COUNTER)).await, Err(Refusal::Stale { held_sequence: 1 }));
+}
+
+#[actix::test]
+async fn a_plain_value_wakes_nobody() {
+    let world = World::new(0);
+    assert!(matches!(world.put("a", 1, None).await, Ok(Served::Stored { .. })));
+    assert_eq!(world.get("a", "").await, Ok("value".into()));
+    assert!(world.replica.directory().is_empty());
+}
+
+#[actix::test]
+async fn a_visit_behind_a_failing_turn_is_served_by_the_restored_object() {
+    let world = World::new(10);
+    world.put("a", 1, Some(COUNTER)).await.expect("it is stored");
+    assert_eq!(world.get("a", "").await, Ok(Value::Int(1)));
+    let visits = futures([world.get("a", "fail"), world.get("a", ""), world.get("a", "")]).await;
+    let [failed, second, third] = visits;
+    let failure = Failure::Error("script:4: told to".into());
+    assert_eq!(failed, Err(Refusal::HandlerFailed { handler: "onGet".into(), failure }));
+    assert_eq!((second, third), (Ok(Value::Int(2)), Ok(Value::Int(3))));
+    let Ok(Served::Logged(lines)) = world.replica.serve(Key::of("a"), Visit::Log).await else {
+        panic!("no log")
+    };
+    assert_eq!(lines[0].text, "onGet failed: script:4: told to");
+}
+
+/// Drives three visits at once.
+async fn futures<T>(visits: [impl Future<Output = T>; 3]) -> [T; 3] {
+    let [a, b, c] = visits;
+    tokio::join!(a, b, c).into()
+}
+
+#[actix::test]
+async fn an_idle_object_leaves_memory_and_its_timer_wakes_it_when_it_is_due() {
+    let world = World::new(10);
+    world.put("a", 1, Some(COUNTER)).await.expect("it is stored");
+    assert_eq!(world.get("a", "").await, Ok(Value::Int(1)));
+    pass(IDLE * 2).await;
+    assert!(!world.is_active("a"));
+    pass(Duration::from_secs(300)).await;
+    assert_eq!(world.get("a", "").await, Ok(Value::Int(2)), "it comes back as it was");
+    pass(Duration::from_secs(300)).await;
+    assert_eq!(world.get("a", "").await, Ok(Value::Int(103)), "and ticked once, after ten minutes");
+    assert_eq!(world.reader.timer(&Key::of("a")).map(|due| due.is_some()), Ok(true));
+}
+
+#[actix::test]
+async fn an_expired_object_is_gone() {
+    let world = World::new(10);
+    world.put("a", 1, Some(&format!("aso.ttl = 10\n{COUNTER}"))).await.expect("it is stored");
+    assert_eq!(world.get("a", "").await, Ok(Value::Int(1)));
+    pass(Duration::from_secs(12)).await;
+    assert_eq!(world.get("a", "").await, Err(Refusal::NotFound));
+    assert!(!world.is_active("a"));
+}
+
+#[actix::test]
+async fn timers_of_objects_that_cannot_be_activated_do_not_hold_up_the_others() {
+    let world = World::new(200);
+    let late = format!("if getSystemTime() > {} then error('not any more') end\n{COUNTER}", NOW / 1_000 + 60);
+    for n in 0..WAKES_PER_ROUND * 2 {
+        world.put(&format!("late {n}"), 1, Some(&late)).await.expect("it is stored");
+    }
+    pass(Duration::from_millis(1)).await;
+    world.put("a", 1, Some(COUNTER)).await.expect("it is stored");
+    pass(Duration::from_secs(610)).await;
+    assert_eq!(world.get("a", "").await, Ok(Value::Int(101)));
+}
+
+#[actix::test]
+async fn more_active_objects_than_the_shard_keeps_are_refused() {
+    let world = World::new(1);
+    world.put("a", 1, Some(COUNTER)).await.expect("it is stored");
+    let refused = world.put("b", 1, Some(COUNTER)).await;
+    assert_eq!(refused, Err(Refusal::Overloaded("the node's sandbox".into())));
+    pass(IDLE * 2).await;
+    assert!(matches!(world.put("b", 1, Some(COUNTER)).await, Ok(Served::Stored { .. })));
+}
+
+#[actix::test]
+async fn draining_saves_every_state_and_takes_no_more_visits() {
+    let world = World::new(10);
+    world.put("a", 1, Some(COUNTER)).await.expect("it is stored");
+    assert_eq!(world.get("a", "").await, Ok(Value::Int(1)));
+    world.shard.send(Drain).await.expect("the shard runs");
+    assert!(!world.is_active("a"));
+    let state = world.reader.record(&Key::of("a"), NOW).expect("it can be read").expect("it is held").state;
+    assert!(!state.is_empty());
+    assert_eq!(world.get("a", "").await, Err(Refusal::Stopping("the node".into())));
+}
+
+const BROKEN_LATER: &str =
+    "if getSystemTime() >= 1767225700 then error('out of date') end function aso:onDelete() return false end";
+
+fn owned(sequence: u64, code: Option<&str>, now: WallMs) -> Record {
+    let ownership = Ownership { public_key: [1; 32], salt: [2; 32], signature: [3; 64] };
+    let key = Key::owned_by_salt(&ownership.public_key, &ownership.salt);
+    Record { key, ownership: Some(ownership), ..record("owned", sequence, code, now) }
+}
+
+#[actix::test]
+async fn an_object_that_cannot_run_any_more_can_be_looked_at_replaced_and_deleted() {
+    let world = World::new(10);
+    world.put("a", 1, Some(BROKEN_LATER)).await.expect("it is stored");
+    pass(IDLE + Duration::from_secs(200)).await;
+    assert!(matches!(world.get("a", "").await, Err(Refusal::BadCode(_))));
+    let Ok(Served::Inspected(holding)) = world.replica.serve(Key::of("a"), Visit::Inspect).await else {
+        panic!("it cannot be inspected")
+    };
+    assert_eq!(holding.handlers, Vec::<String>::new());
+    assert!(matches!(world.put("a", 2, Some(COUNTER)).await, Ok(Served::Stored { .. })));
+    assert_eq!(world.get("a", "").await, Ok(Value::Int(1)));
+    world.put("b", 1, Some(BROKEN_LATER)).await.expect_err("its time is over");
+}
+
+#[actix::test]
+async fn nothing_stands_between_an_owner_and_the_end_of_its_object() {
+    let world = World::new(10);
+    let object = owned(5, Some(BROKEN_LATER), world.clock.wall_ms());
+    let key = object.key;
+    let put = |record: Record| {
+        let visit = Visit::Put { caller: caller(), record: Box::new(record), trail: Trail::FRESH };
+        world.replica.serve(key, visit)
+    };
+    let delete = |sequence| {
+        let visit = Visit::Delete { caller: caller(), signed: Some(sequence), trail: Trail::FRESH };
+        world.replica.serve(key, visit)
+    };
+    put(object.clone()).await.expect("it is stored");
+    pass(IDLE + Duration::from_secs(200)).await;
+    assert_eq!(delete(5).await, Err(Refusal::Stale { held_sequence: 5 }));
+    assert_eq!(delete(6).await, Ok(Served::Deleted { held: true }));
+    assert_eq!(
+        delete(8).await,
+        Ok(Served::Deleted { held: false }),
+        "a replica that missed the put remembers"
+    );
+    let late = owned(7, None, world.clock.wall_ms());
+    assert_eq!(put(late).await, Err(Refusal::Stale { held_sequence: 8 }));
+}
+
+#[actix::test]
+async fn a_copy_brings_fields_and_no_rights() {
+    let world = World::new(10);
+    let mut forged = record("a", 1, Some(COUNTER), world.clock.wall_ms());
+    let right = Value::List(vec![
+        Value::str([7; 32]),
+        Value::str(Key::of("victim").as_bytes()),
+        Value::Int(i64::MAX),
+    ]);
+    let fields = Value::map([("n".into(), Value::Int(4))]);
+    forged.state = Value::List(vec![fields, Value::List(vec![right])]).encode();
+    let caller = Caller { origin: Origin::Replica, ..caller() };
+    let visit = Visit::Put { caller, record: Box::new(forged), trail: Trail::FRESH };
+    world.replica.serve(Key::of("a"), visit).await.expect("it is stored");
+    let Ok(Served::Inspected(holding)) = world.replica.serve(Key::of("a"), Visit::Inspect).await else {
+        panic!("it cannot be inspected")
+    };
+    let Ok(Value::List(parts)) = Value::decode(&holding.record.state, Limits::default().value_bounds())
+    else {
+        panic!("no state")
+    };
+    assert_eq!(parts[1], Value::List(vec![]), "no capability came along");
+}
