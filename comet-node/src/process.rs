@@ -1,7 +1,8 @@
 //! The process around a node: what a panic does to it, and when it is told to stop.
 
-use std::{panic::PanicHookInfo, process};
+use std::{io, panic::PanicHookInfo, process, sync::Arc, thread, time::Duration};
 
+use comet_runtime::TurnWatch;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Exit code after a bug, as `sysexits.h` has it for internal software errors.
@@ -29,6 +30,30 @@ fn sentence(panic: &PanicHookInfo<'_>) -> String {
     format!(
         "comet-node: this is a bug in Comet{place}: {what}; nothing acknowledged is lost, please report it"
     )
+}
+
+/// The longest that one turn may take before the process ends: twenty times what its budget allows.
+const TURN_MAX: Duration = Duration::from_secs(1);
+
+/// How often the watchdog looks.
+const WATCH_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Ends the process when a turn does not end: its thread serves nobody and cannot be killed.
+///
+/// The watchdog's thread ends when nobody else holds the watches any more.
+pub fn watch_turns(watches: Vec<Arc<TurnWatch>>) -> io::Result<()> {
+    let watch = move || {
+        while watches.iter().any(|watch| Arc::strong_count(watch) > 1) {
+            if watches.iter().filter_map(|watch| watch.running_for()).any(|time| time > TURN_MAX) {
+                eprintln!(
+                    "comet-node: a handler has run for over a second and cannot be stopped; ending the process"
+                );
+                process::exit(EXIT_BUG);
+            }
+            thread::park_timeout(WATCH_INTERVAL);
+        }
+    };
+    thread::Builder::new().name("watchdog".into()).spawn(watch).map(drop)
 }
 
 /// Resolves when the process is told to stop: Ctrl-C, or the signal that service managers send.

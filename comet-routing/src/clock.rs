@@ -36,14 +36,20 @@ impl Clock {
 
     /// Wall-clock time in milliseconds since the Unix epoch.
     pub fn wall_ms(&self) -> WallMs {
+        u64::try_from(self.since_epoch().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Wall-clock time in microseconds since the Unix epoch, to number what follows closely on each other.
+    pub fn wall_us(&self) -> u64 {
+        u64::try_from(self.since_epoch().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn since_epoch(&self) -> Duration {
         match self {
-            Self::System => {
-                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-                u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-            }
+            Self::System => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO),
             Self::Virtual { wall_ms, at } => {
                 let passed = self.now().saturating_duration_since(*at);
-                wall_ms.saturating_add(u64::try_from(passed.as_millis()).unwrap_or(u64::MAX))
+                Duration::from_millis(*wall_ms).saturating_add(passed)
             }
         }
     }

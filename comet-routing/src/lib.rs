@@ -22,4 +22,4 @@ pub use key::{CHILDREN_MAX, Distance, KEY_BYTES, Key, NodeId, ParseHexError};
 pub use lookup::{Ended, Lookup, LookupConfig, Outcome, Step};
 pub use rtt::Rtt;
 pub use survey::PATHS_MAX;
-pub use table::{Admission, PrivateRanges, RoutingTable, Suspicion, TableConfig};
+pub use table::{Admission, PrivateRanges, RoutingTable, Suspicion, TableConfig, is_private};

@@ -89,6 +89,9 @@ pub enum Step {
 pub struct Outcome {
     /// The closest nodes that answered, nearest first, `k` at most.
     pub closest: Vec<Contact>,
+    /// Seeds that are asked and have not answered in time, nearest first, `k` at most: dead, or merely late. Only
+    /// seeds, which have answered before; of nodes that others name there is no telling whether they exist.
+    pub late: Vec<Contact>,
     /// The longest chain of nodes, each named by the one before, from a seed (1) to one of `closest`.
     pub hops: u32,
     /// Requests made.
@@ -249,7 +252,11 @@ impl Lookup {
     fn outcome(&self, ended: Ended) -> Outcome {
         let answered = self.peers.values().filter(|peer| matches!(peer.state, State::Answered));
         let closest: Vec<_> = answered.take(self.config.k).collect();
+        let late = self.peers.values().filter(|peer| {
+            peer.hops == 1 && matches!(peer.state, State::Asked { .. } | State::Suspect { .. })
+        });
         Outcome {
+            late: late.take(self.config.k).map(|peer| peer.contact).collect(),
             hops: closest.iter().map(|peer| peer.hops).max().unwrap_or(0),
             closest: closest.iter().map(|peer| peer.contact).collect(),
             queries: self.queries,
@@ -314,7 +321,7 @@ mod tests {
         assert_eq!(lookup.poll(now), Step::Query(node(3)));
         lookup.on_reply(node(3), []);
         let closest = vec![node(2), node(3), node(5)];
-        let done = Outcome { closest, hops: 2, queries: 3, ended: Ended::Converged };
+        let done = Outcome { closest, late: vec![], hops: 2, queries: 3, ended: Ended::Converged };
         assert_eq!(lookup.poll(now), Step::Done(done));
     }
 
@@ -322,7 +329,7 @@ mod tests {
     fn without_seeds_it_ends_at_once_with_nothing() {
         let now = Clock::System.now();
         let mut lookup = Lookup::new(TARGET, [], config(now));
-        let done = Outcome { closest: vec![], hops: 0, queries: 0, ended: Ended::Converged };
+        let done = Outcome { closest: vec![], late: vec![], hops: 0, queries: 0, ended: Ended::Converged };
         assert_eq!(lookup.poll(now), Step::Done(done));
     }
 
@@ -366,9 +373,21 @@ mod tests {
         assert_eq!(lookup.poll(now + ms(300)), Step::Wait { until: now + ms(1_000) });
         let mut slow = lookup.clone();
         slow.on_reply(node(3), []);
-        let done = Outcome { closest: vec![node(1), node(3)], hops: 1, queries: 3, ended: Ended::Converged };
+        let done = Outcome {
+            closest: vec![node(1), node(3)],
+            late: vec![node(2)],
+            hops: 1,
+            queries: 3,
+            ended: Ended::Converged,
+        };
         assert_eq!(slow.poll(now + ms(400)), Step::Done(done));
-        let done = Outcome { closest: vec![node(1)], hops: 1, queries: 3, ended: Ended::Converged };
+        let done = Outcome {
+            closest: vec![node(1)],
+            late: vec![node(2), node(3)],
+            hops: 1,
+            queries: 3,
+            ended: Ended::Converged,
+        };
         assert_eq!(lookup.poll(now + ms(1_000)), Step::Done(done));
     }
 
@@ -380,7 +399,13 @@ mod tests {
         queries(&mut lookup, now);
         lookup.on_reply(node(1), []);
         queries(&mut lookup, now);
-        let done = Outcome { closest: vec![node(1)], hops: 1, queries: 2, ended: Ended::Deadline };
+        let done = Outcome {
+            closest: vec![node(1)],
+            late: vec![node(2)],
+            hops: 1,
+            queries: 2,
+            ended: Ended::Deadline,
+        };
         assert_eq!(lookup.poll(now + ms(100)), Step::Done(done));
     }
 

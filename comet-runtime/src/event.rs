@@ -100,6 +100,13 @@ impl Trail {
         left.is_some()
     }
 
+    /// The part of each of so many nodes that a request goes to.
+    #[must_use]
+    pub fn among(self, nodes: usize) -> Self {
+        let nodes = u8::try_from(nodes).unwrap_or(u8::MAX).max(1);
+        Self { messages: self.messages / nodes, ..self }
+    }
+
     /// Divides what is left among the requests of a turn and the rest of the invocation: each gets the same
     /// share, one object deeper. The shares never add up to more than the whole.
     pub fn divide(&mut self, requests: usize) -> Self {
@@ -257,6 +264,14 @@ mod tests {
             assert!(caused(Trail::FRESH, fan) <= 16);
         }
         assert_eq!(caused(Trail { messages: 16, depth: 0 }, 1), 0, "a cycle ends");
+    }
+
+    #[test]
+    fn a_request_to_many_nodes_gives_each_a_part() {
+        let trail = Trail { messages: 15, depth: 4 };
+        assert_eq!(trail.among(0), trail);
+        assert_eq!(trail.among(4), Trail { messages: 3, depth: 4 });
+        assert_eq!(trail.among(1_000), Trail { messages: 0, depth: 4 });
     }
 
     #[test]

@@ -100,7 +100,7 @@ impl Operation {
     async fn prepare_put(&self, object: Object) -> Result<(Conversation, Vec<Contact>), Refusal> {
         let key = object.key;
         let conversation = self.converse(Request::Put { object, trail: Trail::FRESH.into() })?;
-        Ok((conversation, self.candidates(&key).await?))
+        Ok((conversation, self.replicas(&key).await?))
     }
 
     /// Reads an object.
@@ -109,7 +109,10 @@ impl Operation {
         let payload = get.payload.map(|payload| payload.encode());
         let request = Request::Get { key: get.key, payload, callback: None, trail: Trail::FRESH.into() };
         let conversation = self.converse(request)?;
-        let candidates = self.candidates(&get.key).await?;
+        let candidates = match get.read {
+            dht::Read::All => self.replicas(&get.key).await?,
+            dht::Read::First | dht::Read::Quorum(_) => self.candidates(&get.key).await?,
+        };
         let limits = self.access.gate.limits();
         let read = Read::new(candidates, rule, reach, self.period);
         let outcome = conversation.read(read, |reply| Got::read(reply, limits)).await;
@@ -176,7 +179,7 @@ impl Operation {
         said: impl Fn(Reply) -> Option<T>,
     ) -> Result<ReadOutcome<T>, Refusal> {
         let conversation = self.converse(request)?;
-        let candidates = self.candidates(&key).await?;
+        let candidates = self.replicas(&key).await?;
         let read = Read::new(candidates, Rule::All, CANDIDATES_MAX, self.period);
         Ok(conversation.read(read, said).await)
     }

@@ -60,6 +60,14 @@ impl Operation {
         Ok(self.with_own(key, self.find(key).await?.closest))
     }
 
+    /// As [`Operation::candidates`], and nodes that are late: replicas whose answer does not come in time must hear
+    /// of a write as well, and count for its quorum whether they hear or not.
+    pub(super) async fn replicas(&self, key: &Key) -> Result<Vec<Contact>, Refusal> {
+        let Outcome { mut closest, late, .. } = self.find(key).await?;
+        closest.extend(late);
+        Ok(self.with_own(key, closest))
+    }
+
     pub(super) fn with_own(&self, key: &Key, mut nodes: Vec<Contact>) -> Vec<Contact> {
         nodes.push(self.access.own);
         nodes.sort_by_cached_key(|node| key.distance_to(&node.id));

@@ -36,18 +36,19 @@ impl Operation {
             Op::Put { key, data, nodes } => {
                 let put = object_from(key, &data, self.next_sequence(), &self.replication);
                 let targets = (nodes, put.replicas);
-                let request = Request::Put { object: put, trail: trail.into() };
-                self.tell(object, key, targets, request, |reply| client::stored(&reply).map(|_| ())).await
+                let request = |trail: Trail| Request::Put { object: put, trail: trail.into() };
+                let stored = |reply| client::stored(&reply).map(|_| ());
+                self.tell(object, key, targets, trail, request, stored).await
             }
             Op::Copy { nodes } => match copy {
                 Some(copy) => self.copy(object, nodes, *copy, trail).await,
                 None => Err(Refusal::Invalid("the object to copy is missing".into())),
             },
             Op::Delete { key, nodes } => {
-                let request = Request::Delete { key, owner: None, trail: trail.into() };
+                let request = |trail: Trail| Request::Delete { key, owner: None, trail: trail.into() };
                 let targets = (nodes, self.replication.replicas);
                 let held = |reply: Reply| client::deleted(&reply).filter(|held| *held).map(|_| ());
-                self.tell(object, key, targets, request, held).await
+                self.tell(object, key, targets, trail, request, held).await
             }
         }
     }
@@ -64,9 +65,11 @@ impl Operation {
     ) -> OpResult {
         let one = nodes == Nodes::Closest;
         let payload = payload.map(|payload| payload.encode());
+        let Targets { nodes, reach } = self.targets(&object, &key, nodes, self.replication.replicas).await?;
+        // One node answers in the end; the others are asked only in its stead.
+        let trail = if one { trail } else { trail.among(reach.min(nodes.len())) };
         let request = Request::Get { key, payload, callback: Some(object), trail: trail.into() };
         let conversation = self.converse(request)?;
-        let Targets { nodes, reach } = self.targets(&object, &key, nodes, self.replication.replicas).await?;
         let limits = self.access.gate.limits();
         let rule = if one { Rule::First } else { Rule::All };
         let read = Read::new(nodes, rule, reach, self.period);
@@ -83,9 +86,10 @@ impl Operation {
     async fn copy(&self, object: Key, nodes: Nodes, record: Record, trail: Trail) -> OpResult {
         // With 0 the object leaves nothing to its node, but here it asks.
         let replicas = if record.replicas == 0 { self.replication.replicas } else { record.replicas };
-        let request = replicate(record, trail, self.access.clock.wall_ms());
+        let now_ms = self.access.clock.wall_ms();
+        let request = |trail| replicate(record, trail, now_ms);
         let stored = |reply| client::stored(&reply).map(|_| ());
-        self.tell(object, object, (nodes, replicas), request, stored).await
+        self.tell(object, object, (nodes, replicas), trail, request, stored).await
     }
 
     /// Sends a request to all its targets and says which of them accepted.
@@ -94,11 +98,12 @@ impl Operation {
         object: Key,
         key: Key,
         (nodes, replicas): (Nodes, u8),
-        request: Request,
+        trail: Trail,
+        request: impl FnOnce(Trail) -> Request,
         accepted: impl Fn(Reply) -> Option<()>,
     ) -> OpResult {
-        let conversation = self.converse(request)?;
         let Targets { nodes, reach } = self.targets(&object, &key, nodes, replicas).await?;
+        let conversation = self.converse(request(trail.among(reach.min(nodes.len()))))?;
         let read = Read::new(nodes, Rule::All, reach, self.period);
         let answers = conversation.read(read, accepted).await.result.unwrap_or_default();
         Ok(OpOutcome::Nodes(answers.into_iter().map(|(node, ())| node).collect()))
@@ -119,11 +124,11 @@ impl Operation {
         let mut found = match nodes {
             Nodes::These(named) if !own => return Ok(Targets { nodes: named, reach: count }),
             Nodes::These(named) => {
-                let mut found = self.candidates(key).await?;
+                let mut found = self.replicas(key).await?;
                 found.retain(|node| named.iter().any(|name| name.id == node.id));
                 return Ok(Targets { nodes: found, reach: count });
             }
-            Nodes::Closest | Nodes::Count(_) => self.candidates(key).await?,
+            Nodes::Closest | Nodes::Count(_) => self.replicas(key).await?,
         };
         if own {
             found.retain(|node| node.id != self.access.own.id);

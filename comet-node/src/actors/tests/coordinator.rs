@@ -92,6 +92,24 @@ fn a_put_returns_at_the_quorum_and_goes_on_behind_the_callers_back() {
 }
 
 #[test]
+fn nodes_that_are_late_are_written_to_and_count_for_the_quorum() {
+    paused(async {
+        let peers = [storing(1), storing(2), (node(3), Manner::Lost), (node(4), Manner::Lost)];
+        let station = Station::start(node(9), peers, no_change);
+        station.router.send(SetLate(vec![node(3), node(4)])).await.unwrap();
+        let report = station.coordinator.send(put(3)).await.unwrap().unwrap();
+        assert_eq!((report.wanted, report.quorum), (3, 2), "three exist whether the third is late or not");
+        station.router.send(SetLate(vec![node(2), node(3), node(4)])).await.unwrap();
+        let late = station.coordinator.send(put(3)).await.unwrap().unwrap();
+        assert_eq!(
+            contacts(&late.stored),
+            [node(1), node(2)],
+            "a late node that answers after all has its copy"
+        );
+    });
+}
+
+#[test]
 fn an_unsigned_put_outranks_the_one_before_even_within_one_millisecond() {
     paused(async {
         let station = Station::start(node(0), [], no_change);

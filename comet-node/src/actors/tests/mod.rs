@@ -208,6 +208,7 @@ enum Told {
 struct Knower {
     started: Instant,
     nodes: Vec<Contact>,
+    late: Vec<Contact>,
     lookups: usize,
     told: Vec<(Duration, Told)>,
 }
@@ -215,7 +216,7 @@ struct Knower {
 impl Knower {
     fn start_with(nodes: impl IntoIterator<Item = Contact>) -> Addr<Self> {
         let nodes = nodes.into_iter().collect();
-        Self { started: Instant::now(), nodes, lookups: 0, told: Vec::new() }.start()
+        Self { started: Instant::now(), nodes, late: Vec::new(), lookups: 0, told: Vec::new() }.start()
     }
 
     fn note(&mut self, told: Told) {
@@ -239,6 +240,20 @@ impl Handler<TakeTold> for Knower {
     }
 }
 
+/// These do not answer lookups in time.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct SetLate(Vec<Contact>);
+
+impl Handler<SetLate> for Knower {
+    type Result = ();
+
+    fn handle(&mut self, SetLate(late): SetLate, _: &mut Self::Context) {
+        self.nodes.retain(|node| !late.contains(node));
+        self.late = late;
+    }
+}
+
 #[derive(Message)]
 #[rtype(result = "usize")]
 struct CountLookups;
@@ -256,7 +271,13 @@ impl Handler<FindNode> for Knower {
 
     fn handle(&mut self, _: FindNode, _: &mut Self::Context) -> Self::Result {
         self.lookups += 1;
-        Ok(Outcome { closest: self.nodes.clone(), hops: 2, queries: 9, ended: Ended::Converged })
+        Ok(Outcome {
+            closest: self.nodes.clone(),
+            late: self.late.clone(),
+            hops: 2,
+            queries: 9,
+            ended: Ended::Converged,
+        })
     }
 }
 

@@ -190,3 +190,18 @@ fn the_objects_of_a_node_share_what_they_may_ask_in_a_second() {
         assert!(ask().await.unwrap().is_ok(), "half a second later there is room for one more");
     });
 }
+
+#[test]
+fn a_request_to_many_nodes_divides_its_budget_among_them() {
+    paused(async {
+        let station = station(1, [got(2, 20), got(3, 30), got(4, 40), got(5, 50)]);
+        done(&station, perform(Op::Get { key: key(), nodes: Nodes::Count(4), payload: None })).await;
+        let requests = station.requests().await;
+        let messages = |request: &Request| match request {
+            Request::Get { trail, .. } => trail.messages,
+            request => panic!("no get but {request:?}"),
+        };
+        let messages: Vec<_> = requests.iter().map(|(_, _, request)| messages(request)).collect();
+        assert_eq!(messages, [TRAIL.messages / 4; 4]);
+    });
+}
