@@ -14,8 +14,10 @@ use comet_routing::{
 };
 use comet_runtime::{Bounds, Value};
 use comet_store::SaveMeta;
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use rand::RngExt;
 use rand_chacha::ChaCha12Rng;
+use tokio::{sync::oneshot, task::JoinHandle};
 
 use crate::transport::Greet;
 
@@ -27,12 +29,19 @@ const CONTACTS_SAVED_MAX: usize = 200;
 const GREETED_AT_ONCE_MAX: usize = 16;
 /// How long one greeting may take.
 const GREET_DEADLINE: Duration = Duration::from_secs(5);
+/// How long an attempt goes on listening once somebody has answered; whoever answers later is met all the same.
+const GREETINGS_AFTER_FIRST: Duration = Duration::from_millis(100);
 /// Pause after the first attempt in vain; it doubles from there.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 /// The longest pause between two attempts.
 const PAUSE_MAX: Duration = Duration::from_secs(300);
 /// How often a node that has contacts checks that it still has, and saves them.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Wait until the first attempt to join is over, in vain or not.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Joined;
 
 /// Save the table's contacts now. Answered once they are stored, or cannot be.
 #[derive(Clone, Copy, Debug, Message)]
@@ -87,6 +96,8 @@ pub struct Bootstrap {
     to: Connections,
     rng: ChaCha12Rng,
     persistence: Persistence,
+    /// Who waits for the end of the first attempt; `None` once it is over.
+    waiting: Option<Vec<oneshot::Sender<()>>>,
 }
 
 impl Bootstrap {
@@ -98,7 +109,7 @@ impl Bootstrap {
         to: Connections,
         rng: ChaCha12Rng,
     ) -> Self {
-        Self { own, peers, saved, to, rng, persistence: Persistence::default() }
+        Self { own, peers, saved, to, rng, persistence: Persistence::default(), waiting: Some(Vec::new()) }
     }
 
     fn check(&mut self, ctx: &mut Context<Self>) {
@@ -120,28 +131,28 @@ impl Bootstrap {
         let find_node = self.to.find_node.clone();
         let own = self.own;
         let attempt = async move {
-            let greetings = futures_util::future::join_all(
-                resolve(&peers)
-                    .await
-                    .into_iter()
-                    .chain(saved)
-                    .map(|addr| greet.send(Greet { addr, deadline: GREET_DEADLINE })),
-            );
-            let mut met = 0;
-            for contact in greetings.await.into_iter().flatten().flatten() {
-                if contact.id != own {
-                    met += 1;
-                    answered.do_send(ContactAnswered { contact, rtt: None });
-                }
-            }
+            let addrs = resolve(&peers).await.into_iter().chain(saved);
+            let greetings: FuturesUnordered<_> = addrs
+                .map(|addr| {
+                    let (greet, answered) = (greet.clone(), answered.clone());
+                    actix_rt::spawn(async move {
+                        let greeted = greet.send(Greet { addr, deadline: GREET_DEADLINE }).await;
+                        let contact = greeted.ok()?.ok().filter(|contact| contact.id != own)?;
+                        answered.do_send(ContactAnswered { contact, rtt: None });
+                        Some(contact)
+                    })
+                })
+                .collect();
+            let met = count(greetings).await;
             if met > 0 {
                 find_node.send(FindNode { target: own.as_key() }).await.ok();
             }
             met
         };
         ctx.spawn(attempt.into_actor(self).map(|met, actor, ctx| {
+            actor.first_attempt_is_over();
             if met > 0 {
-                log::info!("joined the swarm through {met} nodes");
+                log::info!("joined the swarm; {met} of the nodes it knows answered at once");
                 return actor.rest(ctx);
             }
             let alone = actor.peers.is_empty() && actor.saved.is_empty();
@@ -153,7 +164,15 @@ impl Bootstrap {
         }));
     }
 
+    fn first_attempt_is_over(&mut self) {
+        for waiting in self.waiting.take().into_iter().flatten() {
+            // Whoever waited may have given up.
+            waiting.send(()).ok();
+        }
+    }
+
     fn rest(&mut self, ctx: &mut Context<Self>) {
+        self.first_attempt_is_over();
         let pause = self.persistence.after_success(&mut self.rng);
         ctx.spawn(self.save().into_actor(self).map(|saved, actor, _| {
             if let Some(saved) = saved {
@@ -174,6 +193,25 @@ impl Bootstrap {
             Some(known)
         }
     }
+}
+
+/// How many greetings are answered until a little after the first one is.
+async fn count(mut greetings: FuturesUnordered<JoinHandle<Option<Contact>>>) -> usize {
+    let mut met = 0;
+    while let Some(greeting) = greetings.next().await {
+        if let Ok(Some(_)) = greeting {
+            met = 1;
+            break;
+        }
+    }
+    let rest = async {
+        while let Some(greeting) = greetings.next().await {
+            met += usize::from(matches!(greeting, Ok(Some(_))));
+        }
+    };
+    // What is cut off here goes on by itself: each greeting is a task of its own.
+    tokio::time::timeout(GREETINGS_AFTER_FIRST, rest).await.ok();
+    met
 }
 
 /// The addresses behind the configured names; a name that does not resolve is said so, and passed over.
@@ -207,6 +245,18 @@ impl Actor for Bootstrap {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(4);
         self.check(ctx);
+    }
+}
+
+impl Handler<Joined> for Bootstrap {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: Joined, _: &mut Self::Context) -> Self::Result {
+        let (over, wait) = oneshot::channel();
+        if let Some(waiting) = &mut self.waiting {
+            waiting.push(over);
+        }
+        Box::pin(async move { wait.await.unwrap_or(()) })
     }
 }
 

@@ -12,7 +12,7 @@ use comet_runtime::{
         ReplicaLog,
     },
 };
-use comet_store::StoreReader;
+use comet_store::{StoreError, StoreReader};
 
 use crate::{
     actors::{Coordinator, DeleteObject, GetObject, InspectObject, LookUp, PutObject, ReadLogs},
@@ -172,12 +172,46 @@ impl Backend for Client {
     }
 
     async fn healthy(&self) -> Health {
-        if self.peers().await == 0 && !self.facts.alone_by_choice {
-            return Health::Unhealthy { reason: "no other node is known".into() };
-        }
-        match self.reader.meta("health") {
-            Ok(_) => Health::Healthy,
-            Err(error) => Health::Unhealthy { reason: error.to_string() },
-        }
+        health(&self.facts, self.peers().await, self.reader.check())
+    }
+}
+
+/// How a node does that knows so many peers, and whose store says this of itself.
+fn health(facts: &NodeFacts, peers: usize, store: Result<(), StoreError>) -> Health {
+    if peers == 0 && !facts.alone_by_choice {
+        return Health::Unhealthy { reason: "no other node is known".into() };
+    }
+    match store {
+        Ok(()) => Health::Healthy,
+        Err(error) => Health::Unhealthy { reason: error.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use comet_routing::NodeId;
+
+    use super::*;
+
+    #[test]
+    fn a_node_is_healthy_with_a_peer_or_alone_by_choice_and_with_a_store_that_writes() {
+        let facts = |alone_by_choice| NodeFacts {
+            own: Contact::new(NodeId::from_bytes([1; 32]), (Ipv4Addr::LOCALHOST, 7400).into()),
+            network: "test".into(),
+            alone_by_choice,
+            started: Clock::System.now(),
+            clock: Clock::System,
+        };
+        let unhealthy = |reason: &str| Health::Unhealthy { reason: reason.into() };
+        let full = || Err(StoreError::Unwritable { reason: "no space left on device".into() });
+        assert_eq!(health(&facts(false), 1, Ok(())), Health::Healthy);
+        assert_eq!(health(&facts(true), 0, Ok(())), Health::Healthy);
+        assert_eq!(health(&facts(false), 0, Ok(())), unhealthy("no other node is known"));
+        assert_eq!(
+            health(&facts(false), 1, full()),
+            unhealthy("the store cannot write at the moment: no space left on device")
+        );
     }
 }

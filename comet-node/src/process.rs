@@ -3,7 +3,7 @@
 use std::{io, panic::PanicHookInfo, process, sync::Arc, thread, time::Duration};
 
 use comet_runtime::TurnWatch;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Exit code after a bug, as `sysexits.h` has it for internal software errors.
 const EXIT_BUG: i32 = 70;
@@ -56,13 +56,40 @@ pub fn watch_turns(watches: Vec<Arc<TurnWatch>>) -> io::Result<()> {
     thread::Builder::new().name("watchdog".into()).spawn(watch).map(drop)
 }
 
-/// Resolves when the process is told to stop: Ctrl-C, or the signal that service managers send.
-pub async fn told_to_stop() -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted,
-        _ = terminate.recv() => Ok(()),
-        _ = hang_up.recv() => Ok(()),
+/// The signals that ask a process to stop: Ctrl-C, what service managers send, and a terminal that goes away.
+///
+/// From the moment they are caught they no longer end the process by themselves, so that temporary files go
+/// and states are saved even if one comes while the node is still starting.
+pub struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+impl StopSignals {
+    /// Catches them from now on.
+    pub fn catch() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Resolves at the next one.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => {}
+        }
+    }
+
+    /// Carries out `stop`, unless a second signal says that there is no time for it.
+    pub async fn or_at_once(mut self, stop: impl Future<Output = ()>) {
+        tokio::select! {
+            () = stop => {}
+            () = self.next() => log::warn!("told to stop twice; what is under way is given up"),
+        }
     }
 }

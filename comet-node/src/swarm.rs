@@ -12,7 +12,7 @@ use crate::{
     config::NodeConfig,
     demo, http,
     node::{Node, Threads, block_on},
-    process,
+    process::{self, StopSignals},
 };
 
 /// What a swarm consists of.
@@ -86,33 +86,63 @@ impl Swarm {
 pub fn run(options: &SwarmOptions, config: &NodeConfig) -> anyhow::Result<()> {
     process::end_on_panic();
     block_on(async {
-        let swarm = Swarm::start(options, config).await?;
+        let mut signals = StopSignals::catch().context("cannot catch signals")?;
+        let starting = async {
+            let swarm = Swarm::start(options, config).await?;
+            // Clients that came earlier would meet a node that knows nobody.
+            swarm.joined().await;
+            anyhow::Ok(swarm)
+        };
+        let swarm = tokio::select! {
+            swarm = starting => swarm?,
+            () = signals.next() => return Ok(()),
+        };
         let clients = swarm.clients();
         let first = clients.first().cloned().context("a swarm has at least one node")?;
-        let (server, http) = http::serve(&config.http, &config.limits, &config.replication, first)?;
+        let (server, http) = match http::serve(&config.http, &config.limits, &config.replication, first) {
+            Ok(served) => served,
+            Err(error) => {
+                swarm.stop().await;
+                return Err(error.into());
+            }
+        };
         let stop = server.handle();
         let serving = actix_rt::spawn(server);
-        swarm.joined().await;
-        println!("comet-node {}: {} nodes on loopback", env!("CARGO_PKG_VERSION"), clients.len());
-        for (n, client) in clients.iter().enumerate() {
-            println!(
-                "  node {:<3} {} udp {}",
-                n + 1,
-                short(&client.contact().id.to_string()),
-                client.contact().addr
-            );
-        }
-        println!("  http     http://{http}\n");
-        if options.demo {
-            println!("{}", demo::show(&clients, http).await.context("the demonstration failed")?);
-        }
-        println!("Press Ctrl-C to stop.");
-        process::told_to_stop().await.context("cannot wait for signals")?;
-        stop.stop(true).await;
-        serving.await.ok();
-        swarm.stop().await;
-        Ok(())
+        let served = present(options, &clients, http, &mut signals).await;
+        signals
+            .or_at_once(async move {
+                stop.stop(true).await;
+                serving.await.ok();
+                swarm.stop().await;
+            })
+            .await;
+        served
     })
+}
+
+/// Says what is there, demonstrates it, and waits for the end.
+async fn present(
+    options: &SwarmOptions,
+    clients: &[Client],
+    http: SocketAddr,
+    signals: &mut StopSignals,
+) -> anyhow::Result<()> {
+    println!("comet-node {}: {} nodes on loopback", env!("CARGO_PKG_VERSION"), clients.len());
+    for (n, client) in clients.iter().enumerate() {
+        println!(
+            "  node {:<3} {} udp {}",
+            n + 1,
+            short(&client.contact().id.to_string()),
+            client.contact().addr
+        );
+    }
+    println!("  http     http://{http}\n");
+    if options.demo {
+        println!("{}", demo::show(clients, http).await.context("the demonstration failed")?);
+    }
+    println!("Press Ctrl-C to stop.");
+    signals.next().await;
+    Ok(())
 }
 
 fn short(id: &str) -> &str {

@@ -1,8 +1,9 @@
-//! The threads that a node's actors run on.
+//! Where a node's actors run.
 //!
 //! Each [`Worker`] is one OS thread with an actix system of its own. Handlers run where compiled Luau and
 //! deep recursion have room, so the stacks are large; the store's writer blocks its thread on every commit,
-//! so it has one to itself.
+//! so it has one to itself. A node's assembly knows only [`Stage`]s: in a simulation all of them are the one
+//! thread that simulates.
 
 use std::{io, sync::mpsc, thread::JoinHandle};
 
@@ -12,7 +13,7 @@ use actix::{
 };
 
 /// Stack of a worker, in bytes. Luau's compiler recurses with the nesting of the source.
-const STACK_BYTES: usize = 8 * 1024 * 1024;
+pub const STACK_BYTES: usize = 8 * 1024 * 1024;
 
 /// Messages that a mailbox holds until its actor has started and set its own capacity.
 const MAILBOX: usize = 64;
@@ -40,12 +41,33 @@ impl Worker {
         Ok(Self { system, thread: Some(thread) })
     }
 
-    /// Where actors of this thread are started.
-    pub fn arbiter(&self) -> &ArbiterHandle {
-        self.system.arbiter()
+    /// Where actors of this thread are started, for as long as the worker exists.
+    pub fn stage(&self) -> Stage {
+        Stage::Thread(self.system.arbiter().clone())
     }
+}
 
-    /// Starts an actor on this thread; `make` runs there.
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.system.stop();
+        if let Some(thread) = self.thread.take() {
+            // A thread that panicked has said so; there is nothing to add.
+            thread.join().ok();
+        }
+    }
+}
+
+/// Where actors are started.
+#[derive(Clone, Debug)]
+pub enum Stage {
+    /// On a worker's thread.
+    Thread(ArbiterHandle),
+    /// On the thread that asks, in the set of local tasks that it is running then; with that set they end.
+    Here,
+}
+
+impl Stage {
+    /// Starts an actor; `make` runs on its thread.
     pub fn start<A>(&self, make: impl FnOnce() -> A + Send + 'static) -> Addr<A>
     where
         A: Actor<Context = Context<A>>,
@@ -59,10 +81,15 @@ impl Worker {
         A: Actor<Context = Context<A>>,
     {
         let Seat { address, receiver } = seat;
-        let started = self.arbiter().spawn_fn(move || {
+        let run = move || {
             Context::with_receiver(receiver).run(make());
-        });
-        assert!(started, "a worker takes actors for as long as it exists");
+        };
+        match self {
+            Self::Thread(arbiter) => {
+                assert!(arbiter.spawn_fn(run), "a worker takes actors for as long as it exists");
+            }
+            Self::Here => run(),
+        }
         address
     }
 }
@@ -89,15 +116,5 @@ impl<A: Actor<Context = Context<A>>> Seat<A> {
 impl<A: Actor<Context = Context<A>>> Default for Seat<A> {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        self.system.stop();
-        if let Some(thread) = self.thread.take() {
-            // A thread that panicked has said so; there is nothing to add.
-            thread.join().ok();
-        }
     }
 }

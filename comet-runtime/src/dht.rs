@@ -22,7 +22,7 @@ pub trait Dht {
     fn delete(&self, delete: Delete) -> impl Future<Output = Result<DeleteReport, Refusal>>;
     /// The live nodes closest to a key, nearest first.
     fn lookup(&self, key: Key) -> impl Future<Output = Result<LookupReport, Refusal>>;
-    /// What each replica holds of an object, without running its handlers.
+    /// What each replica holds of an object. Runs no handler; a passive object's script is loaded to look at it.
     fn inspect(&self, key: Key) -> impl Future<Output = Result<Vec<Inspection>, Refusal>>;
     /// Each replica's log of an object, oldest line first. An owned object's log wants its owner's proof.
     fn logs(
@@ -164,7 +164,7 @@ pub struct LookupReport {
     pub queries: u32,
 }
 
-/// What one replica holds, seen without running anything.
+/// What one replica holds, seen without running a handler.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inspection {
     /// Whose copy.

@@ -62,7 +62,7 @@ pub enum Refusal {
     #[error("the replica's copy is damaged: {0}")]
     Corrupt(String),
     /// Fewer replicas than the quorum acknowledged.
-    #[error("stored on {stored} of {wanted}, quorum {quorum}: {reason}")]
+    #[error("only {stored} of {wanted} replicas, quorum {quorum}: {reason}")]
     NoQuorum {
         /// Replicas that acknowledged.
         stored: u8,

@@ -446,6 +446,7 @@ mod tests {
         }
         assert_eq!(reader.record(&before.key, NOW), Ok(Some(before.clone())));
         assert_eq!(reader.totals().records, 1);
+        assert_eq!(reader.check(), Err(full()), "whoever only reads can tell");
 
         // The pause is one second after the first failure and two after the second.
         for (pause_ms, attempts) in [(999, 2), (1, 3), (1_999, 3)] {
@@ -456,6 +457,7 @@ mod tests {
         engine.is_full.store(false, SeqCst);
         tokio::time::advance(Duration::from_millis(1)).await;
         assert_eq!(store.send(put(after.clone())).await.unwrap(), STORED);
+        assert_eq!(reader.check(), Ok(()));
         assert_eq!(reader.record(&after.key, NOW), Ok(Some(after)));
         assert_eq!(reader.record(&during.key, NOW), Ok(None));
         assert_eq!(reader.totals().records, 2);

@@ -15,7 +15,7 @@ use comet_routing::{Key, clock::WallMs};
 use crate::{
     Code, Hash, Record, StoreError, Version,
     codec::{StoredRecord, Tombstone, split_key, split_time_key, unseal},
-    engine::{EngineError, Reader, Table},
+    engine::{EngineError, HEADER_KEY, Reader, Table},
 };
 
 /// Distinct sources kept in memory; at the default limit on code they take 16 MiB at most.
@@ -31,6 +31,7 @@ const READ_ATTEMPTS_MAX: usize = 16;
 pub struct StoreReader {
     engine: Arc<dyn Reader>,
     totals: Arc<Counters>,
+    outage: Arc<Mutex<Option<String>>>,
     sources: Arc<Mutex<SourceCache>>,
 }
 
@@ -62,7 +63,7 @@ struct SourceCache {
 
 impl StoreReader {
     pub(crate) fn new(engine: Arc<dyn Reader>) -> Self {
-        Self { engine, totals: Arc::default(), sources: Arc::default() }
+        Self { engine, totals: Arc::default(), outage: Arc::default(), sources: Arc::default() }
     }
 
     /// The record at a key, unless it has expired by `now`.
@@ -133,6 +134,21 @@ impl StoreReader {
             bytes: self.totals.bytes.load(Relaxed),
             active: self.totals.active.load(Relaxed),
         }
+    }
+
+    /// Whether the store does its work: [`StoreError::Unwritable`] from a failed write until one succeeds,
+    /// [`StoreError::Unreadable`] if nothing can be read.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(reason) = outage {
+            return Err(StoreError::Unwritable { reason });
+        }
+        self.engine.value(Table::Header, HEADER_KEY).map(|_| ()).map_err(|error| unreadable(&error))
+    }
+
+    /// Makes known why the writer refuses, or that it no longer does.
+    pub(crate) fn publish_outage(&self, reason: Option<String>) {
+        *self.outage.lock().unwrap_or_else(PoisonError::into_inner) = reason;
     }
 
     pub(crate) fn publish(&self, totals: Totals) {

@@ -55,7 +55,8 @@ pub enum PutOutcome {
         /// The version that it took the place of.
         replaced: Option<Version>,
     },
-    /// This very version was held; its expiry was put off if the arriving one was later.
+    /// This very version was held; its expiry was put off if the arriving one was later and no owner signed
+    /// the version: what an owner signed for a time is not kept longer because somebody sends it again.
     Unchanged,
     /// A higher version is held, or was deleted; nothing was stored.
     Stale {
@@ -139,6 +140,7 @@ impl StoreWriter {
         self.engine.commit(&header, OnDisk::Now).map_err(|error| self.fail(&error, now))?;
         self.recount()?;
         self.outage = None;
+        self.reader.publish_outage(None);
         log::info!("the store can write again");
         Ok(())
     }
@@ -180,7 +182,7 @@ impl StoreWriter {
                 Some((held, Ordering::Greater)) => return Ok(PutOutcome::Stale { held: held.version() }),
                 Some((held, Ordering::Equal)) => {
                     let later = StoredRecord { expires_ms: record.expires_ms, ..held.clone() };
-                    if later.expires_ms > held.expires_ms {
+                    if held.ownership.is_none() && later.expires_ms > held.expires_ms {
                         self.group.set_record(key, Some(held), Some(later));
                     }
                     return Ok(PutOutcome::Unchanged);
@@ -355,6 +357,7 @@ impl StoreWriter {
         let reason = error.to_string();
         log::warn!("the store cannot write, the next attempt is in {:?}: {reason}", self.pause);
         self.group = Group::default();
+        self.reader.publish_outage(Some(reason.clone()));
         self.outage = Some(Outage { reason: reason.clone(), retry_at: now + self.pause });
         self.pause = (self.pause * 2).min(RETRY_PAUSE_MAX);
         StoreError::Unwritable { reason }
@@ -463,6 +466,18 @@ mod tests {
             let held = reader.record(&record.key, NOW).unwrap().unwrap();
             assert_eq!(held, Record { expires_ms: record.expires_ms + expected, ..record.clone() });
         }
+    }
+
+    #[test]
+    fn a_replay_of_what_an_owner_signed_does_not_prolong_its_lifetime() {
+        let (mut writer, reader) = store();
+        let record = owned(1, "name", 1, b"data");
+        put(&mut writer, &record, Rule::IfNewer).unwrap();
+        commit(&mut writer);
+        let replay = Record { expires_ms: record.expires_ms + 5, ..record.clone() };
+        assert_eq!(put(&mut writer, &replay, Rule::IfNewer), Ok(PutOutcome::Unchanged));
+        commit(&mut writer);
+        assert_eq!(reader.record(&record.key, NOW), Ok(Some(record)));
     }
 
     #[test]

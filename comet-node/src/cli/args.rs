@@ -48,7 +48,7 @@ pub(super) enum Command {
     Get(GetArgs),
     /// Delete an object
     #[command(after_help = KEYS)]
-    Delete(OwnedKeyArgs),
+    Delete(DeleteArgs),
     /// List the live nodes closest to a key
     #[command(after_help = KEYS)]
     Lookup(KeyArgs),
@@ -64,7 +64,6 @@ pub(super) enum Command {
     Limits(LimitsArgs),
 }
 
-/// Where the node is and how to speak with it.
 impl Command {
     /// True if the command is to print one JSON document, also when it fails.
     pub(super) fn wants_json(&self) -> bool {
@@ -72,7 +71,8 @@ impl Command {
             Self::Run(_) | Self::Swarm(_) => return false,
             Self::Put(args) => &args.target,
             Self::Get(args) => &args.target,
-            Self::Delete(args) | Self::Inspect(args) | Self::Logs(args) => &args.target,
+            Self::Delete(args) => &args.target,
+            Self::Inspect(args) | Self::Logs(args) => &args.target,
             Self::Lookup(args) => &args.target,
             Self::Id(args) => &args.target,
             Self::Limits(args) => &args.target,
@@ -81,6 +81,7 @@ impl Command {
     }
 }
 
+/// Where the node is and how to speak with it.
 #[derive(Debug, Args)]
 pub(super) struct Target {
     /// The node's HTTP address
@@ -92,7 +93,7 @@ pub(super) struct Target {
     /// When to give up
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     pub(super) timeout: Duration,
-    /// Print one JSON document
+    /// Print one JSON document, also when it fails
     #[arg(long)]
     pub(super) json: bool,
 }
@@ -155,6 +156,20 @@ pub(super) struct OwnedKeyArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct DeleteArgs {
+    /// The object's key
+    pub(super) key: KeyText,
+    /// File with the owner's key, which signs the deletion
+    #[arg(long, value_name = "KEYFILE")]
+    pub(super) owner: Option<PathBuf>,
+    /// The owner's sequence number, higher than that of the put [default: microseconds since 1970]
+    #[arg(long, value_name = "N", requires = "owner")]
+    pub(super) sequence: Option<u64>,
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct PutArgs {
     /// The object's key
     pub(super) key: KeyText,
@@ -172,7 +187,7 @@ pub(super) struct PutArgs {
     /// File with the owner's key, which signs the put
     #[arg(long, value_name = "KEYFILE")]
     pub(super) owner: Option<PathBuf>,
-    /// The owner's sequence number [default: milliseconds since 1970]
+    /// The owner's sequence number, higher than before [default: microseconds since 1970]
     #[arg(long, value_name = "N", requires = "owner")]
     pub(super) sequence: Option<u64>,
     #[command(flatten)]
@@ -277,6 +292,7 @@ mod tests {
             ("put k v --replicas 21", ErrorKind::ValueValidation),
             ("put k --json-value {", ErrorKind::ValueValidation),
             ("put k v --sequence 1", ErrorKind::MissingRequiredArgument),
+            ("delete k --sequence 1", ErrorKind::MissingRequiredArgument),
             ("get hex:12", ErrorKind::ValueValidation),
             ("get k --all --quorum 3", ErrorKind::ArgumentConflict),
             ("get k --quorum 0", ErrorKind::ValueValidation),

@@ -15,11 +15,13 @@ mod session;
 mod tests;
 
 use std::{
+    ffi::OsString,
     io::{self, IsTerminal, Write},
     process::ExitCode,
 };
 
 use clap::Parser;
+use serde_json::{Value as Json, json};
 
 pub use self::args::Cli;
 use self::{args::Command, print::Look, session::Session};
@@ -58,6 +60,19 @@ impl CommandError {
         }
     }
 
+    /// The problem document for a program: the node's own, or one of the same members but the HTTP status.
+    fn to_json(&self) -> Json {
+        let (code, retryable) = match self {
+            Self::Refused(problem) => return json!(problem),
+            Self::Usage(_) => ("usage", false),
+            Self::Unreachable { .. } => ("unreachable", true),
+            Self::Foreign { .. } => ("unreachable", false),
+            Self::Failed(_) | Self::Output(_) => ("failed", false),
+        };
+        let kind = format!("urn:comet:problem:{code}");
+        json!({ "type": kind, "code": code, "detail": self.to_string(), "retryable": retryable })
+    }
+
     /// True if the reader of the output went away, as `head` does; that is nobody's mistake.
     fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
@@ -69,6 +84,9 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
+            if error.use_stderr() && wants_json(std::env::args_os()) {
+                let _ = writeln!(io::stdout(), "{}", misuse(&error).to_json());
+            }
             // Whether it is help or a mistake, it goes where clap says; a closed pipe is no concern.
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
@@ -86,8 +104,8 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
         Err(error) => {
-            if let (true, CommandError::Refused(problem)) = (json, &error) {
-                let _ = writeln!(io::stdout(), "{}", serde_json::json!(problem));
+            if json {
+                let _ = writeln!(io::stdout(), "{}", error.to_json());
             }
             let _ = writeln!(io::stderr(), "comet-node: {error}");
             ExitCode::from(error.exit_code())
@@ -110,4 +128,17 @@ fn execute(cli: Cli, look: Look, output: &mut dyn Write) -> Result<(), CommandEr
     }?;
     output.flush()?;
     Ok(())
+}
+
+/// True if the words of a command line that could not be parsed ask for JSON.
+fn wants_json(words: impl Iterator<Item = OsString>) -> bool {
+    words.take_while(|word| word != "--").any(|word| word == "--json")
+}
+
+/// What the parser says about the arguments, without its hints on usage.
+fn misuse(error: &clap::Error) -> CommandError {
+    let text = error.to_string();
+    let lines = text.lines().map(str::trim).take_while(|line| !line.is_empty());
+    let sentence = lines.collect::<Vec<_>>().join(" ");
+    CommandError::Usage(sentence.strip_prefix("error: ").unwrap_or(&sentence).to_owned())
 }

@@ -15,7 +15,7 @@ use ureq::http::Method;
 
 use super::{
     CommandError,
-    args::{GetArgs, KeyArgs, OwnedKeyArgs, PutArgs, Source},
+    args::{DeleteArgs, GetArgs, KeyArgs, OwnedKeyArgs, PutArgs, Source},
     client::{Call, encoded, encoded_query, object_path},
     owner::{Owner, UnsignedPut},
     print::{self, Look},
@@ -140,14 +140,14 @@ pub(super) fn get(session: &Session, args: GetArgs, output: &mut dyn Write) -> R
 /// `comet-node delete`
 pub(super) fn delete(
     session: &Session,
-    args: OwnedKeyArgs,
+    args: DeleteArgs,
     output: &mut dyn Write,
 ) -> Result<(), CommandError> {
     let (key, claim) = match args.owner.as_deref().map(Owner::load).transpose()? {
         None => (args.key, None),
         Some(owner) => {
             let key = owner.own(args.key);
-            let claim = owner.sign_delete(&session.node()?.network, &key)?;
+            let claim = owner.sign_delete(&session.node()?.network, &key, args.sequence)?;
             (key, Some(claim.to_header()))
         }
     };

@@ -51,13 +51,19 @@ impl Owner {
     pub(super) fn sign_put(&self, key: &KeyText, put: &UnsignedPut<'_>) -> Result<OwnerClaim, CommandError> {
         let content = content_hash(put.code.map(|code| &code.hash), put.data);
         let act = Act::Put { content: &content, ttl_seconds: put.ttl_seconds, replicas: put.replicas };
-        let sequence = put.sequence.unwrap_or_else(|| Clock::System.wall_ms());
+        let sequence = put.sequence.unwrap_or_else(|| Clock::System.wall_us());
         self.sign(put.network, key, sequence, act)
     }
 
-    /// Signs a deletion.
-    pub(super) fn sign_delete(&self, network: &str, key: &KeyText) -> Result<OwnerClaim, CommandError> {
-        self.sign(network, key, Clock::System.wall_ms(), Act::Delete)
+    /// Signs a deletion, which counts from this sequence number on, by default the time.
+    pub(super) fn sign_delete(
+        &self,
+        network: &str,
+        key: &KeyText,
+        sequence: Option<u64>,
+    ) -> Result<OwnerClaim, CommandError> {
+        let sequence = sequence.unwrap_or_else(|| Clock::System.wall_us());
+        self.sign(network, key, sequence, Act::Delete)
     }
 
     /// Signs a request for the log; its sequence is the time in seconds.
@@ -136,10 +142,26 @@ mod tests {
     }
 
     #[test]
+    fn a_deletion_has_the_chosen_sequence_or_the_time_in_microseconds() {
+        let key = owner().own("note".parse().unwrap());
+        let signed = |chosen| {
+            let claim = owner().sign_delete("test", &key, chosen).expect("the owner signs for its own name");
+            let (sequence, ownership) = claim.read().expect("a claim reads what it wrote");
+            let statement = Statement { network: "test", key: &key.key(), sequence, act: Act::Delete };
+            assert_eq!(ownership.verify(&statement), Ok(()));
+            sequence
+        };
+        assert_eq!(signed(Some(u64::MAX)), u64::MAX);
+        let before = Clock::System.wall_ms() * 1_000;
+        let now = signed(None);
+        assert!((before..=(Clock::System.wall_ms() + 1) * 1_000).contains(&now), "{now}");
+    }
+
+    #[test]
     fn nobody_signs_for_raw_keys_or_for_others() {
         for text in [format!("hex:{}", Key::of("a")), format!("owned:{}/a", hex(&[1; 32]))] {
             let key = owner().own(text.parse().unwrap());
-            let error = owner().sign_delete("test", &key).expect_err("not this owner's name");
+            let error = owner().sign_delete("test", &key, None).expect_err("not this owner's name");
             assert_eq!(error.exit_code(), 2, "{error}");
         }
     }

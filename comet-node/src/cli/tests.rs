@@ -136,7 +136,8 @@ fn an_owner_signs_puts_deletes_and_requests_for_logs() {
     let refused = node.run(Look::Pipe, &["put", &owned, "theirs"]);
     assert_eq!((refused.0, refused.2.as_str()), (1, "this key belongs to an owner"));
     assert!(node.output(&["logs", "note", "--owner", text(&key)]).contains("1 s ago  failed: onGet: boom"));
-    assert_eq!(node.output(&["delete", "note", "--owner", text(&key)]), "deleted from 1 replica\n");
+    let delete = ["delete", "note", "--owner", text(&key), "--sequence", "8"];
+    assert_eq!(node.output(&delete), "deleted from 1 replica\n");
     assert_eq!(node.run(Look::Pipe, &["get", &owned]).0, 3);
 }
 
@@ -153,6 +154,42 @@ fn refusals_are_one_sentence_and_the_right_exit_code() {
         (exit, error.as_str()),
         (1, "the code is not usable: counter.lua:3: expected 'end'\\u{1b}[31m")
     );
+}
+
+#[test]
+fn for_a_program_every_failure_is_a_problem_document() {
+    let node = Served::start();
+    let problem = |words: &[&str]| {
+        let words = ["comet-node"].iter().chain(words).copied();
+        match Cli::try_parse_from(words) {
+            Ok(cli) => execute(cli, Look::Pipe, &mut Vec::new()).expect_err("it cannot be done").to_json(),
+            Err(error) => misuse(&error).to_json(),
+        }
+    };
+    let url = format!("http://{}", node.addr);
+    let refused = problem(&["get", "nothing", "--json", "--node", &url, "--token", TOKEN]);
+    assert_eq!((&refused["code"], &refused["status"]), (&json!("not_found"), &json!(404)));
+    assert_eq!(
+        problem(&["get", "k", "--json", "--quorum", "0"]),
+        json!({
+            "type": "urn:comet:problem:usage", "code": "usage", "retryable": false,
+            "detail": "invalid value '0' for '--quorum <N>': 0 is not in 1..=20",
+        })
+    );
+    let usage = problem(&["put", "k", "--json", "--node", &url]);
+    assert_eq!(usage["code"], "usage");
+    let failed = problem(&["put", "k", "--json", "--file", "/nowhere", "--node", &url]);
+    assert_eq!(failed["code"], "failed");
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let unreachable = problem(&["get", "k", "--json", "--node", &format!("127.0.0.1:{port}")]);
+    assert_eq!((&unreachable["code"], &unreachable["retryable"]), (&json!("unreachable"), &json!(true)));
+}
+
+#[test]
+fn json_is_wanted_by_the_option_and_not_by_a_value_of_that_name() {
+    let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>().into_iter();
+    assert!(wants_json(words("comet-node get --json --quorum 0 k")));
+    assert!(!wants_json(words("comet-node put k -- --json extra")));
 }
 
 #[test]

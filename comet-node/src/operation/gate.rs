@@ -7,13 +7,13 @@
 use bytes::Bytes;
 use comet_routing::{Contact, Key, clock::WallMs};
 use comet_runtime::{
-    Bounds, Caller, DecodeError, Limits, Origin, REPLICAS_MAX, Refusal, Value, visit::Visit,
+    Bounds, Caller, DecodeError, Limits, Origin, REPLICAS_MAX, Refusal, Trail, Value, visit::Visit,
 };
 use comet_store::{Act, Code, Hash, Ownership, OwnershipError, Record, Statement, Version, content_hash};
 
 use crate::{
     config::ReplicationConfig,
-    wire::{Object, Request, VALUE_BYTES_MAX},
+    wire::{self, Object, Request, VALUE_BYTES_MAX},
 };
 
 /// How far ahead of this node's clock the sequence number of an unsigned put may be, in microseconds: a day.
@@ -82,22 +82,22 @@ impl Gate {
             }
             Request::Get { key, payload, callback, trail } => {
                 let payload = payload.map(|payload| self.value("the payload", &payload)).transpose()?;
-                (key, Visit::Get { caller: Caller { callback, ..caller }, payload, trail: trail.into() })
+                (key, Visit::Get { caller: Caller { callback, ..caller }, payload, trail: granted(trail) })
             }
             Request::Put { object, trail } => {
                 let record = Box::new(self.record(object, now_ms)?);
                 let caller = Caller { owner: owner_of(&record), ..caller };
-                (record.key, Visit::Put { caller, record, trail: trail.into() })
+                (record.key, Visit::Put { caller, record, trail: granted(trail) })
             }
             Request::Replicate { object, state, age_seconds, remaining_seconds, trail } => {
                 let copy = self.copy(object, state, age_seconds, remaining_seconds, now_ms)?;
                 let caller = Caller { owner: owner_of(&copy), origin: Origin::Replica, ..caller };
-                (copy.key, Visit::Put { caller, record: Box::new(copy), trail: trail.into() })
+                (copy.key, Visit::Put { caller, record: Box::new(copy), trail: granted(trail) })
             }
             Request::Delete { key, owner, trail } => {
                 let signed = owner.as_ref().map(|(sequence, _)| *sequence);
                 let owner = self.deleter(&key, owner.as_ref())?;
-                (key, Visit::Delete { caller: Caller { owner, ..caller }, signed, trail: trail.into() })
+                (key, Visit::Delete { caller: Caller { owner, ..caller }, signed, trail: granted(trail) })
             }
             Request::Inspect { key } => (key, Visit::Inspect),
             Request::Logs { key, proof } => {
@@ -215,6 +215,12 @@ impl Gate {
     fn value(&self, what: &str, bytes: &[u8]) -> Result<Value, Refusal> {
         Value::decode(bytes, self.limits.value_bounds()).map_err(|error| unreadable(what, &error))
     }
+}
+
+/// What a request may still cause: what its sender leaves it, and no more than a fresh request has.
+fn granted(trail: wire::Trail) -> Trail {
+    let Trail { messages, depth } = Trail::FRESH;
+    Trail { messages: trail.messages.min(messages), depth: trail.depth.min(depth) }
 }
 
 fn owner_of(record: &Record) -> Option<[u8; 32]> {

@@ -5,12 +5,9 @@
 //! Retry, RFC 9000 section 8.1.2), and proven ones are bounded in all and per network. An unproven address is
 //! never refused for its network's sake: whoever forges it could then lock that network out.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv6Addr},
-};
+use std::{collections::BTreeMap, net::IpAddr};
 
-use comet_routing::Prefix;
+use comet_routing::{Prefix, is_private};
 
 use super::config::{TransportConfig, Uncounted};
 
@@ -108,16 +105,9 @@ impl Admission {
         let uncounted = match self.limits.uncounted {
             Uncounted::Nobody => false,
             Uncounted::Loopback => ip.is_loopback(),
-            Uncounted::Private => ip.is_loopback() || is_private(ip),
+            Uncounted::Private => is_private(ip),
         };
         (!uncounted).then(|| Prefix::of(ip))
-    }
-}
-
-fn is_private(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => ip.is_private() || ip.is_link_local(),
-        IpAddr::V6(ip) => Ipv6Addr::is_unique_local(&ip) || ip.is_unicast_link_local(),
     }
 }
 

@@ -12,7 +12,10 @@ use std::{
 use comet_routing::{Contact, NodeId};
 use tokio::time::Instant;
 
-use super::{Rtt, pool::Pooled};
+use super::{
+    Rtt,
+    pool::{Pooled, canonical},
+};
 
 /// An established connection whose peer is authenticated.
 #[derive(Debug)]
@@ -49,8 +52,7 @@ impl Link {
 
     /// The peer and the address at which it is now.
     pub(super) fn contact(&self) -> Contact {
-        let addr = self.connection.remote_address();
-        Contact::new(self.peer, SocketAddr::new(addr.ip().to_canonical(), addr.port()))
+        Contact::new(self.peer, canonical(self.connection.remote_address()))
     }
 
     /// Marks the beginning of an exchange; it ends when the guard is dropped.
@@ -86,6 +88,10 @@ impl Pooled for Arc<Link> {
 
     fn peer(&self) -> NodeId {
         self.peer
+    }
+
+    fn addr(&self) -> SocketAddr {
+        self.contact().addr
     }
 
     fn is_open(&self) -> bool {

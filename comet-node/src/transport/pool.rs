@@ -4,9 +4,12 @@
 //! another one; both stay usable until they are idle long enough. The newest is preferred, because a peer
 //! that connects anew may have forgotten the older ones.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+};
 
-use comet_routing::NodeId;
+use comet_routing::{Contact, NodeId};
 
 /// Connections kept per peer: one from each side's dial, and one more while a restarted peer's old one dies.
 const LINKS_PER_PEER_MAX: usize = 3;
@@ -17,6 +20,8 @@ pub(super) trait Pooled {
     fn id(&self) -> usize;
     /// To whom it leads.
     fn peer(&self) -> NodeId;
+    /// At which address that peer is now, in its canonical form.
+    fn addr(&self) -> SocketAddr;
     /// False once it is closed, by whomever.
     fn is_open(&self) -> bool;
     /// Since when nothing is under way on it, on any clock; `None` while something is.
@@ -57,10 +62,17 @@ impl<L: Pooled> Pool<L> {
         Ok(evicted)
     }
 
-    /// The connection to use for a peer.
-    pub(super) fn pick(&self, peer: &NodeId) -> Option<&L> {
-        let ids = self.by_peer.get(peer)?;
-        ids.iter().rev().filter_map(|id| self.links.get(id)).find(|link| link.is_open())
+    /// The connection to use for a peer at this address.
+    ///
+    /// One that leads to the peer elsewhere will not do: its answer would be taken for a proof that the peer
+    /// can be reached at an address which a stranger may have made up.
+    pub(super) fn pick(&self, to: &Contact) -> Option<&L> {
+        let ids = self.by_peer.get(&to.id)?;
+        let addr = canonical(to.addr);
+        ids.iter()
+            .rev()
+            .filter_map(|id| self.links.get(id))
+            .find(|link| link.is_open() && link.addr() == addr)
     }
 
     /// Takes out a connection that ended.
@@ -93,6 +105,11 @@ impl<L: Pooled> Pool<L> {
     }
 }
 
+/// An address as it is compared: one of IPv4 that came in the clothes of IPv6 is the same address.
+pub(super) fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +129,9 @@ mod tests {
         fn peer(&self) -> NodeId {
             node(self.peer)
         }
+        fn addr(&self) -> SocketAddr {
+            at(self.peer).addr
+        }
         fn is_open(&self) -> bool {
             self.open
         }
@@ -122,6 +142,11 @@ mod tests {
 
     fn node(peer: u8) -> NodeId {
         NodeId::from_bytes([peer; 32])
+    }
+
+    /// The peer where its wires lead.
+    fn at(peer: u8) -> Contact {
+        Contact::new(node(peer), SocketAddr::from(([10, 0, 0, peer], 7400)))
     }
 
     fn idle(id: usize, peer: u8, since: u64) -> Wire {
@@ -145,8 +170,8 @@ mod tests {
         assert_eq!(pool.insert(busy(4, 4)).map(|evicted| ids(&evicted)), Ok(vec![2]));
         assert_eq!(pool.insert(busy(5, 5)).map(|evicted| ids(&evicted)), Ok(vec![1]));
         assert_eq!(pool.insert(idle(6, 6, 0)), Err(Full), "busy connections stay");
-        assert_eq!(pool.pick(&node(2)), None);
-        assert_eq!(pool.pick(&node(3)).map(Pooled::id), Some(3));
+        assert_eq!(pool.pick(&at(2)), None);
+        assert_eq!(pool.pick(&at(3)).map(Pooled::id), Some(3));
     }
 
     #[test]
@@ -154,7 +179,7 @@ mod tests {
         let mut pool = Pool::new(2);
         pool.insert(idle(1, 1, 5)).expect("there is room");
         pool.insert(Wire { open: false, ..busy(2, 1) }).expect("there is room");
-        assert_eq!(pool.pick(&node(1)).map(Pooled::id), Some(1));
+        assert_eq!(pool.pick(&at(1)).map(Pooled::id), Some(1));
         assert_eq!(pool.insert(busy(3, 3)).map(|evicted| ids(&evicted)), Ok(vec![2]));
     }
 
@@ -163,9 +188,18 @@ mod tests {
         let mut pool = Pool::new(9);
         pool.insert(idle(1, 1, 0)).expect("there is room");
         pool.insert(idle(2, 1, 0)).expect("there is room");
-        assert_eq!(pool.pick(&node(1)).map(Pooled::id), Some(2));
+        assert_eq!(pool.pick(&at(1)).map(Pooled::id), Some(2));
         pool.remove(2);
-        assert_eq!(pool.pick(&node(1)).map(Pooled::id), Some(1));
+        assert_eq!(pool.pick(&at(1)).map(Pooled::id), Some(1));
+    }
+
+    #[test]
+    fn a_connection_is_not_picked_for_another_address_of_its_peer() {
+        let mut pool = Pool::new(9);
+        pool.insert(idle(1, 1, 0)).expect("there is room");
+        assert_eq!(pool.pick(&Contact::new(node(1), at(2).addr)), None);
+        let mapped = "[::ffff:10.0.0.1]:7400".parse().expect("an address");
+        assert_eq!(pool.pick(&Contact::new(node(1), mapped)).map(Pooled::id), Some(1));
     }
 
     #[test]
@@ -176,6 +210,6 @@ mod tests {
         }
         assert_eq!(pool.insert(busy(9, 1)).map(|evicted| ids(&evicted)), Ok(vec![1]), "the oldest");
         assert_eq!(pool.forget(&node(1)).len(), LINKS_PER_PEER_MAX);
-        assert_eq!(pool.pick(&node(1)), None);
+        assert_eq!(pool.pick(&at(1)), None);
     }
 }

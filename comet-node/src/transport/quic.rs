@@ -257,7 +257,7 @@ impl Handler<Ask> for QuicTransport {
                 let errand = Errand {
                     to: ask.to,
                     request: ask.request,
-                    link: self.pool.pick(&ask.to.id).cloned(),
+                    link: self.pool.pick(&ask.to).cloned(),
                     transport: ctx.address(),
                     acknowledge: Some(acknowledge),
                     _permit: permit,
@@ -332,7 +332,7 @@ impl Handler<Connect> for QuicTransport {
     type Result = ResponseFuture<Dialled>;
 
     fn handle(&mut self, Connect { to }: Connect, ctx: &mut Self::Context) -> Self::Result {
-        if let Some(link) = self.pool.pick(&to.id) {
+        if let Some(link) = self.pool.pick(&to) {
             return Box::pin(std::future::ready(Ok(Arc::clone(link))));
         }
         let dial = self.dial(Callee { addr: to.addr, id: Some(to.id) }, ctx);

@@ -11,11 +11,12 @@ use std::{
 
 use bytes::Bytes;
 use comet_routing::{Contact, Key, NodeId};
+use comet_runtime::REPLICAS_MAX;
 use serde::{Deserializer, Serializer, de::Error};
 
 use super::{
-    AGE_MAX, CODE_BYTES_MAX, CONTACTS_MAX, HANDLER_NAME_BYTES_MAX, HANDLERS_MAX, REPLICAS_MAX,
-    STATE_BYTES_MAX, TEXT_BYTES_MAX, TTL_MAX, VALUE_BYTES_MAX,
+    AGE_MAX, CODE_BYTES_MAX, CONTACTS_MAX, HANDLER_NAME_BYTES_MAX, HANDLERS_MAX, STATE_BYTES_MAX,
+    TEXT_BYTES_MAX, TTL_MAX, VALUE_BYTES_MAX,
 };
 
 const ADDR_BYTES_MAX: usize = 18;

@@ -77,9 +77,6 @@ pub const HANDLERS_MAX: usize = 16;
 /// Longest name of a handler, in bytes.
 pub const HANDLER_NAME_BYTES_MAX: usize = 64;
 
-/// Most replicas that a put may ask for.
-pub const REPLICAS_MAX: u8 = 20;
-
 /// Longest lifetime: larger ones are read as this one.
 pub const TTL_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 

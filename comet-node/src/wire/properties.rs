@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use bytes::Bytes;
 use comet_routing::{Contact, Key, NodeId};
 use comet_runtime::{
-    Refusal,
+    REPLICAS_MAX, Refusal,
     dht::{LogLine, Usage},
 };
 use comet_store::{Ownership, Version};

@@ -89,7 +89,7 @@ pub enum Request {
         #[serde(rename = "tr")]
         trail: Trail,
     },
-    /// What do you hold of the object? Runs nothing.
+    /// What do you hold of the object? Runs none of its handlers; a passive object's script is loaded for it.
     #[serde(rename = "inspect")]
     Inspect {
         /// What.

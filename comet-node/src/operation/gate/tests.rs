@@ -192,6 +192,32 @@ fn a_copy_lives_no_longer_than_the_put_it_stems_from() {
 }
 
 #[test]
+fn no_peer_can_grant_more_than_a_fresh_budget() {
+    let generous = || wire::Trail { messages: u8::MAX, depth: u8::MAX };
+    let frugal = || wire::Trail { messages: 3, depth: u8::MAX };
+    let requests = |trail: wire::Trail| {
+        [
+            Request::Get { key: Key::of("k"), payload: None, callback: None, trail },
+            Request::Put { object: object(), trail },
+            Request::Replicate {
+                object: object(),
+                state: Bytes::new(),
+                age_seconds: 0,
+                remaining_seconds: 60,
+                trail,
+            },
+            Request::Delete { key: Key::of("k"), owner: None, trail },
+        ]
+    };
+    let left = |request| match admit(request).unwrap().1 {
+        Visit::Get { trail, .. } | Visit::Put { trail, .. } | Visit::Delete { trail, .. } => trail,
+        visit => panic!("nothing that could cause anything: {visit:?}"),
+    };
+    assert_eq!(requests(generous()).map(left), [Trail::FRESH; 4]);
+    assert_eq!(requests(frugal()).map(left), [Trail { messages: 3, ..Trail::FRESH }; 4]);
+}
+
+#[test]
 fn a_copys_state_must_be_a_value() {
     let copy = |state| {
         let trail = trail();

@@ -120,6 +120,19 @@ async fn a_node_that_is_not_the_expected_one_is_not_asked() {
 }
 
 #[actix::test]
+async fn a_node_is_asked_at_the_given_address_and_not_over_a_link_to_where_it_is() {
+    let (a, mut b, mut c) = (Node::start(1), Node::start(2), Node::start(3));
+    let linked = a.ask(b.contact, "hello").await;
+    b.echo().await;
+    reply(linked).await.expect("a working peer");
+    let pending = a.ask(Contact::new(b.contact.id, c.contact.addr), "secret").await;
+    let wrong = TransportError::WrongPeer { expected: b.contact.id, got: c.contact.id };
+    assert_eq!(reply(pending).await, Err(wrong));
+    assert!(b.requests.try_recv().is_err(), "the open link was not taken");
+    assert!(c.requests.try_recv().is_err(), "nor was the stranger asked");
+}
+
+#[actix::test]
 async fn a_greeting_tells_who_answers_at_an_address() {
     let (a, b) = (Node::start(1), Node::start(2));
     let greet = |addr, deadline| a.transport.send(Greet { addr, deadline });
