@@ -90,8 +90,13 @@ impl Node {
 
         let assembly = Assembly::new(stages.shards.len());
         let node_id = identity.node_id();
-        let transport =
-            QuicTransport::bind(config.node.listen, config.transport.clone(), identity, assembly.inbound())?;
+        let transport = QuicTransport::bind(
+            config.node.listen,
+            &config.node.network,
+            config.transport.clone(),
+            identity,
+            assembly.inbound(),
+        )?;
         let own = Contact::new(node_id, reachable(transport.local_address()));
         let counters = transport.counters();
         let transport = stages.network.start(move || transport);

@@ -1,4 +1,5 @@
 //! Comet's system tests. The suites are in `tests/`; this library holds what they share.
 
+pub mod harness;
 pub mod process;
 pub mod source;

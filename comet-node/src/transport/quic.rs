@@ -67,6 +67,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// The actor that carries requests between nodes. See [`super`] for its messages.
 pub struct QuicTransport {
     identity: Identity,
+    network: String,
     config: TransportConfig,
     /// Bound from the start, so that a taken port is reported before anything runs.
     socket: Option<UdpSocket>,
@@ -123,11 +124,12 @@ type Dialled = Result<Arc<Link>, TransportError>;
 type Dial = Shared<BoxFuture<'static, Dialled>>;
 
 impl QuicTransport {
-    /// Binds the socket. Requests of peers go to `inbound`, which refuses by a full mailbox.
+    /// Binds the socket, for nodes of this network. Requests of peers go to `inbound`, which refuses by a full mailbox.
     ///
     /// The transport may then be started on any arbiter; until then peers' packets wait in the socket.
     pub fn bind(
         listen: SocketAddr,
+        network: &str,
         config: TransportConfig,
         identity: Identity,
         inbound: Recipient<Received>,
@@ -150,6 +152,7 @@ impl QuicTransport {
         };
         Ok(Self {
             identity,
+            network: network.to_owned(),
             socket: Some(socket),
             local,
             endpoint: None,
@@ -225,7 +228,7 @@ impl Actor for QuicTransport {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
         let Some(socket) = self.socket.take() else { return };
-        match endpoint(socket, &self.identity, &self.config) {
+        match endpoint(socket, &self.identity, &self.network, &self.config) {
             Ok(endpoint) => {
                 tokio::spawn(accept(endpoint.clone(), ctx.address().downgrade()));
                 self.endpoint = Some(endpoint);
@@ -535,15 +538,20 @@ async fn shake_hands(incoming: Incoming, limit: Duration, started: Instant) -> O
     Some(Link::new(connection, peer, millis(started.elapsed())))
 }
 
-fn endpoint(socket: UdpSocket, identity: &Identity, config: &TransportConfig) -> io::Result<Endpoint> {
+fn endpoint(
+    socket: UdpSocket,
+    identity: &Identity,
+    network: &str,
+    config: &TransportConfig,
+) -> io::Result<Endpoint> {
     let limits = Arc::new(connection_limits(config));
-    let mut server = ServerConfig::with_crypto(tls::server(identity));
+    let mut server = ServerConfig::with_crypto(tls::server(identity, network));
     server
         .transport_config(Arc::clone(&limits))
         .max_incoming(config.handshakes_max.max(1))
         .incoming_buffer_size(UNDECIDED_BYTES)
         .incoming_buffer_size_total(UNDECIDED_BYTES_TOTAL);
-    let mut client = ClientConfig::new(tls::client(identity));
+    let mut client = ClientConfig::new(tls::client(identity, network));
     client.transport_config(limits);
     let mut endpoint =
         Endpoint::new(endpoint_config(identity), Some(server), socket, Arc::new(TokioRuntime))?;

@@ -18,13 +18,13 @@ use rustls::{
     version::TLS13,
 };
 
-use crate::{identity::Identity, wire::ALPN};
+use crate::{identity::Identity, wire::alpn};
 
 /// What stands before the 32 bytes of an Ed25519 key in its SubjectPublicKeyInfo (RFC 8410, section 4).
 const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
 /// The TLS side of dialling.
-pub(super) fn client(identity: &Identity) -> Arc<QuicClientConfig> {
+pub(super) fn client(identity: &Identity, network: &str) -> Arc<QuicClientConfig> {
     let provider = Arc::new(ring::default_provider());
     let key = Arc::new(rustls::client::AlwaysResolvesClientRawPublicKeys::new(certified(identity)));
     let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -33,7 +33,7 @@ pub(super) fn client(identity: &Identity) -> Arc<QuicClientConfig> {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyEd25519Key(provider)))
         .with_client_cert_resolver(key);
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = vec![alpn(network)];
     config.enable_sni = false;
     // A resumed session would not show the peer's key again.
     config.resumption = rustls::client::Resumption::disabled();
@@ -41,7 +41,7 @@ pub(super) fn client(identity: &Identity) -> Arc<QuicClientConfig> {
 }
 
 /// The TLS side of being dialled.
-pub(super) fn server(identity: &Identity) -> Arc<QuicServerConfig> {
+pub(super) fn server(identity: &Identity, network: &str) -> Arc<QuicServerConfig> {
     let provider = Arc::new(ring::default_provider());
     let key = Arc::new(rustls::server::AlwaysResolvesServerRawPublicKeys::new(certified(identity)));
     let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -49,7 +49,7 @@ pub(super) fn server(identity: &Identity) -> Arc<QuicServerConfig> {
         .expect("the provider speaks TLS 1.3")
         .with_client_cert_verifier(Arc::new(AnyEd25519Key(provider)))
         .with_cert_resolver(key);
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = vec![alpn(network)];
     config.send_tls13_tickets = 0;
     Arc::new(QuicServerConfig::try_from(config).expect("the provider has QUIC's initial cipher suite"))
 }

@@ -47,8 +47,14 @@ use serde::Serialize;
 pub use answer::{Answer, Held, Reply, decode_answer, encode_answer};
 pub use request::{Object, Request, Trail};
 
-/// The protocol's name in the handshake (ALPN).
-pub const ALPN: &[u8] = b"comet/1";
+/// The protocol's name, with which its name in the handshake begins.
+pub const PROTOCOL: &str = "comet/1";
+
+/// What nodes of a network call the protocol in the handshake (ALPN): nodes of different networks have none in
+/// common, so they do not talk to each other.
+pub fn alpn(network: &str) -> Vec<u8> {
+    format!("{PROTOCOL}/{network}").into_bytes()
+}
 
 /// Largest frame: a replica with the largest data, state and code, and room for its other fields.
 pub const FRAME_BYTES_MAX: usize = 2 * VALUE_BYTES_MAX + CODE_BYTES_MAX + FIELDS_BYTES_MAX;

@@ -48,12 +48,16 @@ impl Node {
     }
 
     fn with(seed: u8, port: u16, config: TransportConfig) -> Self {
+        Self::of_network("comet", seed, port, config)
+    }
+
+    fn of_network(network: &str, seed: u8, port: u16, config: TransportConfig) -> Self {
         let (seen, requests) = mpsc::unbounded_channel();
         let probe = Probe { seen }.start();
         let identity = Identity::from_seed([seed; 32]);
         let id = identity.node_id();
-        let transport =
-            QuicTransport::bind(loopback(port), config, identity, probe.recipient()).expect("a free port");
+        let transport = QuicTransport::bind(loopback(port), network, config, identity, probe.recipient())
+            .expect("a free port");
         let (addr, counters) = (transport.local_address(), transport.counters());
         Self { contact: Contact::new(id, addr), transport: transport.start(), requests, counters }
     }
@@ -257,7 +261,7 @@ async fn the_largest_frame_passes_and_a_larger_one_is_not_sent() {
 async fn a_peer_that_sends_too_much_is_told_so_and_its_request_is_not_delivered() {
     let mut b = Node::start(2);
     let socket = UdpSocket::bind(loopback(0)).expect("a free port");
-    let stranger = endpoint(socket, &Identity::from_seed([9; 32]), &TransportConfig::default())
+    let stranger = endpoint(socket, &Identity::from_seed([9; 32]), "comet", &TransportConfig::default())
         .expect("an endpoint without an actor that would check its own requests");
     let connecting = stranger.connect(b.contact.addr, SERVER_NAME).expect("a valid address");
     let connection = connecting.await.expect("a working peer");
@@ -331,13 +335,28 @@ impl Handler<Received> for Stuck {
 }
 
 #[actix::test]
+async fn nodes_of_different_networks_do_not_talk_to_each_other() {
+    let a = Node::start(1);
+    let b = Node::of_network("other", 2, 0, TransportConfig::default());
+    let asked = reply(a.ask(b.contact, "hello").await).await;
+    assert_eq!(asked, Err(TransportError::Unreachable));
+    let greeted = a.transport.send(Greet { addr: b.contact.addr, deadline: PATIENCE }).await;
+    assert_eq!(greeted.expect("the transport runs"), Err(TransportError::Unreachable));
+}
+
+#[actix::test]
 async fn a_full_mailbox_refuses_as_overloaded() {
     let a = Node::start(1);
     let identity = Identity::from_seed([2; 32]);
     let id = identity.node_id();
-    let stuck =
-        QuicTransport::bind(loopback(0), TransportConfig::default(), identity, Stuck.start().recipient())
-            .expect("a free port");
+    let stuck = QuicTransport::bind(
+        loopback(0),
+        "comet",
+        TransportConfig::default(),
+        identity,
+        Stuck.start().recipient(),
+    )
+    .expect("a free port");
     let (contact, counters) = (Contact::new(id, stuck.local_address()), stuck.counters());
     let _stuck = stuck.start();
     let asks = join_all((0..8).map(|_| a.ask(contact, "hello"))).await;
@@ -398,7 +417,7 @@ async fn a_taken_port_is_refused_with_a_sentence() {
     let a = Node::start(1);
     let stuck = Stuck.start().recipient();
     let identity = Identity::from_seed([2; 32]);
-    let taken = QuicTransport::bind(a.contact.addr, TransportConfig::default(), identity, stuck);
+    let taken = QuicTransport::bind(a.contact.addr, "comet", TransportConfig::default(), identity, stuck);
     let error = taken.err().expect("the port is taken").to_string();
     assert_eq!(
         error,

@@ -1,0 +1,308 @@
+//! Whole swarms in simulated time: real nodes, one thread, a seed for everything.
+//!
+//! A story that fails prints the command that tells it again.
+
+use std::{collections::VecDeque, time::Duration};
+
+use comet_apps::Counter;
+use comet_node::config::{ContactPolicy, NodeConfig};
+use comet_routing::Key;
+use comet_runtime::{
+    Value,
+    dht::{Dht, Get, Read},
+};
+use comet_tests::harness::{Cluster, Failure, Sim, Weather};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha12Rng;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[test]
+fn what_is_put_through_one_node_is_read_through_every_other() {
+    Sim::seeded(1).run(async |sim| {
+        let cluster = Cluster::start(&sim, 20).await;
+        let report = cluster["n3"].put("greeting", "hello").await?;
+        assert!(report.stored.len() >= usize::from(report.quorum), "{report:?}");
+        for node in cluster.nodes() {
+            assert_eq!(node.get("greeting").await?, Some("hello".into()), "through {}", node.name());
+        }
+        sim.run_for(SECOND).await;
+        assert_eq!(cluster.holders_of("greeting").len(), 8);
+        cluster.check().await
+    });
+}
+
+#[test]
+fn a_value_survives_the_loss_of_all_but_one_replica() {
+    Sim::seeded(7).run(async |sim| {
+        let cluster = Cluster::start(&sim, 20).await;
+        cluster["n3"].put("k", "v").await?;
+        sim.run_for(SECOND).await;
+        cluster.crash_all_but_one(cluster.holders_of("k")).await;
+        sim.run_for(10 * MINUTE).await;
+        assert_eq!(cluster.live().count(), 13);
+        for node in cluster.live() {
+            assert_eq!(node.get("k").await?, Some("v".into()), "through {}", node.name());
+        }
+        cluster.check().await
+    });
+}
+
+#[test]
+fn a_quarter_of_the_nodes_may_be_silently_dead() {
+    Sim::seeded(3).run(async |sim| {
+        let cluster = Cluster::start(&sim, 40).await;
+        for n in 1..=20 {
+            cluster["n1"].put(&format!("before {n}"), n).await?;
+        }
+        for node in cluster.nodes().iter().skip(3).step_by(4) {
+            node.silence();
+        }
+        assert_eq!(cluster.live().count(), 30);
+        let (mut puts, mut gets) = (Vec::new(), Vec::new());
+        for n in 1..=100 {
+            let live: Vec<_> = cluster.live().collect();
+            let (name, began) = (format!("after {n}"), sim.elapsed());
+            live[n % live.len()].put(&name, n as i64).await?;
+            puts.push(sim.elapsed() - began);
+            let began = sim.elapsed();
+            assert_eq!(live[(n * 7) % live.len()].get(&name).await?, Some(Value::Int(n as i64)));
+            gets.push(sim.elapsed() - began);
+        }
+        let (put_p50, put_p99) = (percentile(&mut puts, 50), percentile(&mut puts, 99));
+        let (get_p50, get_p99) = (percentile(&mut gets, 50), percentile(&mut gets, 99));
+        println!("puts p50 {put_p50:?} p99 {put_p99:?}, gets p50 {get_p50:?} p99 {get_p99:?}");
+        assert!(put_p99 < 2 * SECOND, "p99 of puts: {put_p99:?}");
+        assert!(get_p99 < 2 * SECOND, "p99 of gets: {get_p99:?}");
+        cluster.check().await
+    });
+}
+
+#[test]
+fn a_tenth_of_the_packets_may_be_lost_and_another_tenth_may_come_twice() {
+    Sim::seeded(4).run(async |sim| {
+        let cluster = Cluster::start(&sim, 20).await;
+        let rain = Weather { loss_percent: 10, duplication_percent: 10, ..Weather::default() };
+        sim.weather(rain);
+        let mut taken = Vec::new();
+        for (n, node) in cluster.nodes().iter().enumerate() {
+            let (name, began) = (format!("key {n}"), sim.elapsed());
+            node.put(&name, n as i64).await?;
+            assert_eq!(cluster["n1"].get(&name).await?, Some(Value::Int(n as i64)));
+            taken.push(sim.elapsed() - began);
+        }
+        let p99 = percentile(&mut taken, 99);
+        println!("a put and a get in the rain: p99 {p99:?}");
+        assert!(p99 < 4 * SECOND, "{p99:?}");
+        cluster.check().await
+    });
+}
+
+#[test]
+fn each_replica_of_the_counter_counts_what_it_served() {
+    Sim::seeded(5).run(async |sim| {
+        let cluster = Cluster::start(&sim, 20).await;
+        let (first, counter) = (cluster["n1"].client(), Counter::at(Key::of("hits")));
+        counter.create(&first, &"page".into()).await?;
+        sim.run_for(SECOND).await;
+        for reads in 1..=3 {
+            let get = Get { key: Key::of("hits"), payload: None, read: Read::All, deadline: None };
+            let report = first.get(get).await?;
+            let counts: Vec<_> = report.answers.iter().map(|answer| answer.value.clone()).collect();
+            assert_eq!(counts, vec![Value::List(vec!["page".into(), Value::Int(reads)]); 8]);
+        }
+        let one = counter.read(&cluster["n9"].client()).await?;
+        assert_eq!((one.value, one.reads), ("page".into(), 4));
+        cluster.check().await
+    });
+}
+
+const FEED: &str = "aso.subscribers = {}
+function aso:onGet(caller, callbackKey)
+  self.subscribers[#self.subscribers + 1] = { node = caller, key = callbackKey }
+  return 'subscribed'
+end
+function aso:onUpdate(caller, value)
+  self.value = value
+  for _, subscriber in ipairs(self.subscribers) do
+    put(subscriber.key, value, { subscriber.node }, function() end)
+  end
+  self.subscribers = {}
+end";
+
+const INBOX: &str = "function aso:onGet(caller, callbackKey, feed)
+  if feed then return get(feed) end
+  return self.value
+end
+function aso:onUpdate(caller, value)
+  self.value = value
+end";
+
+#[test]
+fn what_one_object_publishes_reaches_another_at_its_callback_key() {
+    Sim::seeded(6).run(async |sim| {
+        let mut open = NodeConfig::default();
+        open.runtime.contact = ContactPolicy::Open;
+        let cluster = Cluster::start_with(&sim, 20, &open).await;
+        cluster["n2"].put_active("feed", Value::Nil, FEED, None).await?;
+        cluster["n5"].put_active("inbox", "nothing yet", INBOX, Some(1)).await?;
+        let answer = cluster["n7"].get_with("inbox", Some("feed".into())).await?;
+        assert_eq!(answer, Some("subscribed".into()));
+        assert_eq!(cluster["n8"].get("inbox").await?, Some("nothing yet".into()));
+        cluster["n11"].update("feed", "news").await?;
+        sim.run_for(5 * SECOND).await;
+        assert_eq!(cluster["n8"].get("inbox").await?, Some("news".into()));
+        cluster.check().await
+    });
+}
+
+#[test]
+fn a_node_finds_the_swarm_again_by_its_saved_contacts_alone() {
+    Sim::seeded(8).run(async |sim| {
+        let cluster = Cluster::start(&sim, 12).await;
+        cluster["n2"].put("k", "v").await?;
+        sim.run_for(3 * MINUTE).await;
+        let node = &cluster["n7"];
+        node.forget_peers();
+        node.crash().await;
+        sim.run_for(MINUTE).await;
+        node.restart().await;
+        sim.run_for(30 * SECOND).await;
+        assert_eq!(node.get("k").await?, Some("v".into()));
+        let found = node.client().lookup(Key::of("anything")).await?;
+        assert_eq!(found.nodes.len(), 12);
+        cluster.check().await
+    });
+}
+
+#[test]
+fn a_node_that_was_stopped_comes_back_with_what_it_held() {
+    Sim::seeded(9).run(async |sim| {
+        let cluster = Cluster::start(&sim, 12).await;
+        cluster["n1"].put("k", "v").await?;
+        sim.run_for(SECOND).await;
+        let holder = cluster.holders_of("k")[0];
+        holder.stop().await;
+        assert!(!holder.is_live() && holder.holds(&Key::of("k")));
+        assert_eq!(cluster.live().next().expect("others live").get("k").await?, Some("v".into()));
+        holder.restart().await;
+        sim.run_for(30 * SECOND).await;
+        assert!(cluster.holders_of("k").iter().any(|node| node.name() == holder.name()));
+        cluster.check().await
+    });
+}
+
+#[test]
+fn the_parts_of_a_parted_swarm_go_on_and_find_each_other_again() {
+    Sim::seeded(10).run(async |sim| {
+        let cluster = Cluster::start(&sim, 20).await;
+        cluster.partition(&["n16", "n17", "n18", "n19", "n20"]);
+        for n in 1..=20 {
+            cluster["n1"].put(&format!("here {n}"), n).await?;
+            cluster["n20"].put(&format!("there {n}"), n).await?;
+            sim.run_for(10 * SECOND).await;
+        }
+        assert_eq!((cluster["n1"].peers().await, cluster["n20"].peers().await), (14, 4));
+        assert_eq!(cluster["n9"].get("here 1").await?, Some(1.into()));
+        assert_eq!(cluster["n16"].get("there 1").await?, Some(1.into()));
+        assert_eq!(cluster["n9"].get("there 1").await?, None);
+        cluster.heal();
+        sim.run_for(10 * MINUTE).await;
+        for node in cluster.nodes() {
+            assert_eq!(node.peers().await, 19, "{}", node.name());
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn whatever_befalls_the_nodes_what_was_acknowledged_is_there() {
+    Sim::seeded(14).run(async |sim| {
+        let cluster = Cluster::start(&sim, 24).await;
+        sim.weather(Weather { loss_percent: 3, duplication_percent: 3, ..Weather::default() });
+        let mut dice = ChaCha12Rng::from_seed(sim.draw_seed());
+        let mut down = VecDeque::new();
+        for n in 0..120 {
+            let live: Vec<_> = cluster.live().collect();
+            let node = live[dice.random_range(0..live.len())];
+            match dice.random_range(0..10) {
+                0 if down.len() < 4 => {
+                    node.crash().await;
+                    down.push_back(node);
+                }
+                1 => {
+                    if let Some(node) = down.pop_front() {
+                        node.restart().await;
+                    }
+                }
+                2 => cluster.cut(node.name(), live[dice.random_range(0..live.len())].name()),
+                3 => cluster.heal(),
+                // A put may fail in such times; then nothing is promised.
+                _ => drop(node.put(&format!("key {n}"), n).await),
+            }
+            sim.run_for(dice.random_range(0..20) * SECOND).await;
+        }
+        cluster.heal();
+        sim.run_for(5 * MINUTE).await;
+        cluster.check().await
+    });
+}
+
+#[test]
+fn one_seed_gives_one_trace_and_another_seed_another() {
+    let traces = [11, 12, 13].map(|seed| {
+        let (first, again) = (trace_of(seed), trace_of(seed));
+        assert_eq!(first, again, "seed {seed}");
+        println!("seed {seed}: trace {:016x} of {} events", first.0, first.1);
+        first.0
+    });
+    assert!(traces[0] != traces[1] && traces[1] != traces[2] && traces[0] != traces[2]);
+}
+
+/// A story with a bit of everything: loss, a crash, a restart, active objects.
+fn trace_of(seed: u64) -> (u64, u64) {
+    Sim::exactly(seed).run(async |sim| {
+        let cluster = Cluster::start(&sim, 16).await;
+        sim.weather(Weather { loss_percent: 5, duplication_percent: 5, ..Weather::default() });
+        cluster["n2"].put("k", "v").await?;
+        cluster["n3"].put_active("feed", Value::Nil, FEED, None).await?;
+        cluster["n4"].crash().await;
+        sim.run_for(MINUTE).await;
+        cluster["n5"].get("feed").await?;
+        cluster["n4"].restart().await;
+        sim.run_for(MINUTE).await;
+        cluster["n4"].get("k").await?;
+        cluster.check().await?;
+        let trace = sim.wire().trace();
+        Ok((trace.hash(), trace.events()))
+    })
+}
+
+#[test]
+fn a_panic_in_any_actor_fails_the_story() {
+    use actix::prelude::*;
+
+    struct Clumsy;
+    impl Actor for Clumsy {
+        type Context = Context<Self>;
+        fn started(&mut self, _: &mut Self::Context) {
+            panic!("it fell");
+        }
+    }
+    let told = std::panic::catch_unwind(|| {
+        Sim::exactly(1).run(async |sim| {
+            Clumsy.start();
+            sim.run_for(SECOND).await;
+            Ok::<_, Failure>(())
+        });
+    });
+    let why = told.expect_err("the story failed");
+    let why = why.downcast_ref::<String>().expect("a panic has words");
+    assert!(why.contains("an actor panicked") && why.contains("it fell"), "{why}");
+}
+
+fn percentile(of: &mut [Duration], percent: usize) -> Duration {
+    of.sort();
+    of[(of.len() * percent / 100).min(of.len() - 1)]
+}
