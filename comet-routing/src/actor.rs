@@ -40,6 +40,10 @@ const QUERIES_MAX: usize = 8_192;
 /// Round-trip times remembered; beyond it only those of contacts in the table are kept.
 const RTTS_MAX: usize = 8_192;
 
+/// How long a round-trip time is trusted: a transport closes idle connections about then, and the next request
+/// has to make one first, as to a stranger.
+const RTT_VALID: Duration = Duration::from_secs(30);
+
 /// Contacts remembered after they were dropped, and how many of them each refresh tries again. This is how
 /// the halves of a network that was parted find each other.
 const LOST_MAX: usize = 64;
@@ -212,7 +216,8 @@ pub struct Router {
     queries: BTreeMap<u64, Query>,
     queries_made: u64,
     pings: BTreeMap<NodeId, Instant>,
-    rtts: BTreeMap<NodeId, Rtt>,
+    /// Round-trip times, and when each was last measured.
+    rtts: BTreeMap<NodeId, (Rtt, Instant)>,
     lost: VecDeque<Contact>,
     /// When the own id was looked up last.
     looked_up_own: Option<Instant>,
@@ -309,7 +314,9 @@ impl Router {
             running.lookup.on_failure(to);
             return;
         }
-        let timeout = self.rtts.get(&to.id).copied().unwrap_or_default().timeout();
+        let fresh = |(_, at): &&(Rtt, Instant)| now.saturating_duration_since(*at) < RTT_VALID;
+        let timeout =
+            self.rtts.get(&to.id).filter(fresh).map_or_else(Rtt::default, |(rtt, _)| *rtt).timeout();
         running.lookup.on_sent(to, now + timeout);
         self.queries.insert(query, Query { lookup, to });
         if self.queries.len() > QUERIES_MAX {
@@ -349,7 +356,9 @@ impl Router {
             if self.rtts.len() >= RTTS_MAX && !self.rtts.contains_key(&contact.id) {
                 self.rtts.retain(|id, _| self.table.contains(id));
             }
-            self.rtts.entry(contact.id).or_default().observe(rtt);
+            let (known, at) = self.rtts.entry(contact.id).or_insert((Rtt::default(), now));
+            known.observe(rtt);
+            *at = now;
         }
         match self.table.on_answer(contact, now) {
             Admission::Waiting { ping: Some(to) } => self.ping(to),

@@ -1,6 +1,7 @@
 //! The `Router` actor alone, against a probe in place of the transport, under paused time.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![allow(clippy::disallowed_methods, reason = "the tests measure the paused clock")]
 
 use std::{collections::BTreeMap, time::Duration};
 
