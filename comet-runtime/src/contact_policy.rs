@@ -4,12 +4,15 @@
 //! key that the contact carried, once per contact. That right is a [`Capabilities`] entry: it may be used at
 //! once or kept, it expires, and no other object can use it. A signed object may address any key.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use comet_routing::{Key, NodeId, clock::WallMs};
 use serde::{Deserialize, Serialize};
 
 use crate::{Nodes, Op};
+
+/// Objects whose spent allowances a shard remembers after they have left memory.
+const ALLOWANCES_MAX: usize = 4_096;
 
 /// How long a kept capability stays valid, in milliseconds.
 const CAPABILITY_MS: u64 = 24 * 3_600 * 1_000;
@@ -119,6 +122,61 @@ impl MessageBucket {
         self.tokens -= 1.0;
         true
     }
+
+    /// When it is full again, by the clock that it was filled by.
+    fn full_ms(&self, messages: u32, interval_ms: u64) -> WallMs {
+        let missing = f64::from(messages) - self.tokens;
+        let wait_ms = missing.max(0.0) * interval_ms as f64 / f64::from(messages.max(1));
+        self.filled_ms.saturating_add(wait_ms.ceil() as u64)
+    }
+}
+
+/// What one object may still send.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Allowance {
+    /// To the replicas of its own key.
+    pub own: MessageBucket,
+    /// To anybody else.
+    pub others: MessageBucket,
+}
+
+impl Allowance {
+    /// That of an object that has sent nothing.
+    pub fn full(messages: u32, now: WallMs) -> Self {
+        let bucket = MessageBucket::full(messages, now);
+        Self { own: bucket, others: bucket }
+    }
+
+    /// When nothing of it is spent any more.
+    pub fn full_ms(&self, messages: u32, interval_ms: u64) -> WallMs {
+        self.own.full_ms(messages, interval_ms).max(self.others.full_ms(messages, interval_ms))
+    }
+}
+
+/// What objects had spent when they left memory: leaving and coming back does not refill an allowance.
+#[derive(Debug, Default)]
+pub struct Allowances {
+    spent: BTreeMap<Key, (WallMs, Allowance)>,
+}
+
+impl Allowances {
+    /// Remembers an allowance that is full again at `full_ms`. Where there is no room, the one that is full
+    /// first is forgotten.
+    pub fn keep(&mut self, key: Key, allowance: Allowance, full_ms: WallMs, now: WallMs) {
+        if full_ms <= now {
+            return;
+        }
+        if self.spent.len() >= ALLOWANCES_MAX {
+            let first = self.spent.iter().min_by_key(|(_, (full_ms, _))| *full_ms).map(|(key, _)| *key);
+            first.and_then(|first| self.spent.remove(&first));
+        }
+        self.spent.insert(key, (full_ms, allowance));
+    }
+
+    /// What the object has left, if it was remembered.
+    pub fn take(&mut self, key: &Key) -> Option<Allowance> {
+        self.spent.remove(key).map(|(_, allowance)| allowance)
+    }
 }
 
 #[cfg(test)]
@@ -189,5 +247,23 @@ mod tests {
         let later = (0..100).filter(|_| bucket.take(20, 600_000, u64::MAX)).count();
         assert_eq!(later, 20);
         assert!(!bucket.take(20, 600_000, 0), "a clock that steps back gives nothing");
+    }
+
+    #[test]
+    fn a_spent_allowance_is_remembered_until_it_is_full_again() {
+        let key = |n: usize| Key::of(n.to_string());
+        let mut allowance = Allowance::full(20, 0);
+        assert_eq!(allowance.full_ms(20, 600_000), 0);
+        assert!(allowance.others.take(20, 600_000, 0));
+        assert_eq!(allowance.full_ms(20, 600_000), 30_000, "one of twenty");
+        let mut kept = Allowances::default();
+        kept.keep(key(0), allowance, 30_000, 30_000);
+        assert_eq!(kept.take(&key(0)), None, "there is nothing to remember");
+        for n in 0..=ALLOWANCES_MAX {
+            kept.keep(key(n), allowance, 30_000 + n as u64, 0);
+        }
+        assert_eq!(kept.take(&key(0)), None, "it made room");
+        assert_eq!(kept.take(&key(1)), Some(allowance));
+        assert_eq!(kept.take(&key(1)), None);
     }
 }

@@ -13,7 +13,7 @@ use mlua::{Function, IntoLua, MultiValue, Table, Value as LuaValue};
 
 use crate::{
     Caller, Event, Failure, Limits, OpOutcome, OpResult, Outcome, Reach, Request, Trail, Value, WaitId,
-    contact_policy::{Capabilities, MessageBucket},
+    contact_policy::{Allowance, Capabilities},
     dht::Usage,
     policy::Policy,
     sandbox::{
@@ -76,6 +76,8 @@ pub enum ActivationError {
 pub struct Report {
     /// The event whose turn it was; `None` for a callback's.
     pub invocation: Option<InvocationId>,
+    /// The request whose callback's turn it was; `None` for an event's.
+    pub callback: Option<WaitId>,
     /// How it ended.
     pub end: Result<Progress, Failure>,
     /// What the invocation has used so far.
@@ -101,6 +103,7 @@ pub enum Progress {
 
 struct Invocation {
     id: Option<InvocationId>,
+    callback: Option<WaitId>,
     handler: &'static str,
     caller: Option<Caller>,
     trail: Trail,
@@ -126,8 +129,7 @@ pub struct Object {
     kept: Bytes,
     policy: Policy,
     capabilities: Capabilities,
-    bucket: MessageBucket,
-    own_bucket: MessageBucket,
+    allowance: Allowance,
     waits: BTreeMap<WaitId, Wait>,
     next_wait: WaitId,
 }
@@ -158,7 +160,7 @@ impl Object {
                 Ok((aso, put, capabilities, policy))
             });
         let (aso, value_as_put, capabilities, policy) = made.inspect_err(|_| vm.move_out(category))?;
-        let messages = limits.messages;
+        let allowance = Allowance::full(limits.messages, moment.now);
         Ok(Self {
             vm: vm.clone(),
             category,
@@ -170,8 +172,7 @@ impl Object {
             kept: blueprint.state.clone(),
             policy,
             capabilities,
-            bucket: MessageBucket::full(messages, moment.now),
-            own_bucket: MessageBucket::full(messages, moment.now),
+            allowance,
             waits: BTreeMap::new(),
             next_wait: 1,
         })
@@ -202,6 +203,39 @@ impl Object {
         self.waits.len()
     }
 
+    /// True if the answer to this request is still to come.
+    pub fn awaits(&self, wait: WaitId) -> bool {
+        self.waits.contains_key(&wait)
+    }
+
+    /// Forgets whoever waits in the middle of a handler or a callback: nothing of it runs any more. Callbacks
+    /// that have not begun still will.
+    pub fn forget_runs(&mut self) {
+        self.waits.retain(|_, wait| matches!(wait, Wait::Callback { .. }));
+    }
+
+    /// Takes over from another object of the same key: goes on with its messages, and numbers requests after
+    /// its own, whose answers may still come.
+    pub fn succeed(&mut self, other: &Self) {
+        self.next_wait = self.next_wait.max(other.next_wait);
+        self.allowance = other.allowance;
+    }
+
+    /// Goes on with what was left when the object was in memory last.
+    pub fn allow(&mut self, allowance: Allowance) {
+        self.allowance = allowance;
+    }
+
+    /// What the object may still send, and when that is all that it ever may.
+    pub fn allowance(&self) -> (Allowance, WallMs) {
+        (self.allowance, self.allowance.full_ms(self.limits.messages, self.interval_ms()))
+    }
+
+    /// The time in which the allowance refills, in milliseconds.
+    fn interval_ms(&self) -> u64 {
+        self.policy.timer_seconds.unwrap_or(self.limits.timer_seconds) * 1_000
+    }
+
     /// Live bytes of the object, script and state included.
     pub fn live_bytes(&self) -> usize {
         self.vm.live_bytes(self.category, self.stack_bytes()).0
@@ -225,6 +259,7 @@ impl Object {
         }
         let invocation = Invocation {
             id: Some(id),
+            callback: None,
             handler: event.handler(),
             caller: caller.cloned(),
             trail,
@@ -254,9 +289,15 @@ impl Object {
                 Some(self.close_turn(invocation, ran))
             }
             Wait::Callback { function, caller, trail } => {
-                let usage = Usage::default();
-                let invocation =
-                    Invocation { id: None, handler: "callback", caller, trail, usage, delete_self: false };
+                let invocation = Invocation {
+                    id: None,
+                    callback: Some(wait),
+                    handler: "callback",
+                    caller,
+                    trail,
+                    usage: Usage::default(),
+                    delete_self: false,
+                };
                 self.open_turn(&invocation, moment);
                 let ran = match self.answer(result) {
                     Ok(mut args) => {
@@ -342,7 +383,6 @@ impl Object {
     }
 
     fn scope(&self, invocation: &Invocation, moment: Moment) -> Scope {
-        let interval = self.policy.timer_seconds.unwrap_or(self.limits.timer_seconds);
         Scope {
             key: self.key,
             local: moment.local,
@@ -352,9 +392,9 @@ impl Object {
             network: Some(Network {
                 reach: self.reach,
                 capabilities: self.capabilities.clone(),
-                bucket: self.bucket,
-                own_bucket: self.own_bucket,
-                interval_ms: interval * 1_000,
+                bucket: self.allowance.others,
+                own_bucket: self.allowance.own,
+                interval_ms: self.interval_ms(),
                 trail: invocation.trail,
                 open_waits: self.waits.len(),
                 next_wait: self.next_wait,
@@ -408,6 +448,7 @@ impl Object {
     fn commit(&mut self, invocation: &Invocation, turn: Turn, end: Result<Progress, Failure>) -> Report {
         let mut report = Report {
             invocation: invocation.id,
+            callback: invocation.callback,
             end,
             usage: invocation.usage,
             requests: Vec::new(),
@@ -420,8 +461,7 @@ impl Object {
         }
         if let Some(network) = turn.scope.and_then(|scope| scope.network) {
             self.capabilities = network.capabilities;
-            self.bucket = network.bucket;
-            self.own_bucket = network.own_bucket;
+            self.allowance = Allowance { own: network.own_bucket, others: network.bucket };
             self.next_wait = network.next_wait;
         }
         match self.keep_state() {

@@ -122,7 +122,7 @@ pub enum Failure {
         /// The budget in milliseconds.
         limit_ms: u64,
     },
-    /// Another turn of the same object failed while this one waited.
+    /// Another turn of the same object failed, or the object was replaced, while this one waited.
     Interrupted,
 }
 
@@ -136,7 +136,7 @@ impl fmt::Display for Failure {
             Self::BadReply(text) => write!(f, "the reply is not usable: {text}"),
             Self::BadState(text) => write!(f, "the state is not usable: {text}"),
             Self::Deadline { limit_ms } => write!(f, "no end within {limit_ms} ms, waits included"),
-            Self::Interrupted => f.write_str("another turn of the object failed while this one waited"),
+            Self::Interrupted => f.write_str("the object failed or was replaced while this turn waited"),
         }
     }
 }

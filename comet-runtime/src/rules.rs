@@ -23,7 +23,8 @@ pub(crate) fn on_put(held: &Record, incoming: &Record, origin: Origin, has_handl
         return OnPut::Renew;
     }
     let outdated = incoming.version <= held.version;
-    if outdated && (signed || !has_handler) {
+    // A copy is no client's put: an older one is only behind, and has nothing to say to the handler.
+    if outdated && (signed || !has_handler || origin == Origin::Replica) {
         return OnPut::Refuse(stale(held));
     }
     if held.key.is_owned() && !signed && !has_handler {
@@ -109,12 +110,16 @@ mod tests {
     }
 
     #[test]
-    fn a_handler_hears_every_unsigned_put_but_a_copy_of_what_it_is() {
+    fn a_handler_hears_every_unsigned_put_but_copies_of_what_it_is_or_was() {
         let held = record(Key::of("k"), 5, false);
         let older = record(Key::of("k"), 4, false);
         assert_eq!(on_put(&held, &older, Origin::Client, true), OnPut::Ask);
         assert_eq!(on_put(&held, &held, Origin::Client, true), OnPut::Ask);
         assert_eq!(on_put(&held, &held, Origin::Replica, true), OnPut::Renew);
+        let newer = record(Key::of("k"), 6, false);
+        assert_eq!(on_put(&held, &newer, Origin::Replica, true), OnPut::Ask);
+        let stale = OnPut::Refuse(Refusal::Stale { held_sequence: 5 });
+        assert_eq!(on_put(&held, &older, Origin::Replica, true), stale, "a replica that is behind");
     }
 
     #[test]

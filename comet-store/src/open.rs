@@ -52,7 +52,7 @@ pub enum OpenError {
     },
     /// The data file is damaged beyond what a power cut can do.
     #[error(
-        "{} is damaged ({reason}); move it away and start again, the other replicas will refill it",
+        "{} is damaged ({reason}); move it away and start again with an empty store; what other replicas hold is not lost",
         .file.display()
     )]
     Damaged {

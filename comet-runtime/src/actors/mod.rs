@@ -5,7 +5,11 @@ mod aso_timer;
 mod replica;
 mod shard;
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::Duration,
+};
 
 use actix::prelude::*;
 use comet_routing::{Contact, Key, clock::Clock};
@@ -20,7 +24,7 @@ pub use self::{
     replica::{Directory, Replica},
     shard::{AsoStopped, Drain, Shard, ShardConfig},
 };
-use crate::{Moment, OpResult, Reach, Request, sandbox::pool::VmPool};
+use crate::{Moment, OpResult, Reach, Request, contact_policy::Allowances, sandbox::pool::VmPool};
 
 /// Carries out a request that a handler made; the node answers when the swarm has.
 #[derive(Clone, Debug, Message)]
@@ -63,6 +67,10 @@ pub(crate) struct Surroundings {
     reach: Reach,
     state_flush: Duration,
     rng: RefCell<ChaCha12Rng>,
+    /// What those who left memory had left to send.
+    allowances: RefCell<Allowances>,
+    /// Set while the store does not take what changes, so that it is said once for all objects.
+    outage: Cell<bool>,
 }
 
 impl Surroundings {

@@ -331,6 +331,8 @@ impl Actor for Shard {
             reach: self.config.reach,
             state_flush: self.config.state_flush,
             rng: self.config.rng.clone().into(),
+            allowances: Default::default(),
+            outage: Default::default(),
         }));
         ctx.run_later(ROUND, Self::round);
     }

@@ -223,9 +223,11 @@ fn lend_controls(lua: &Lua, host: &Rc<Host>, out: &Table) -> mlua::Result<()> {
                 .unwrap_or_default();
             lent.meter.charge(text.as_bytes().len() as u64);
             let mut turn = lent.turn.borrow_mut();
-            if turn.log.len() < lines_max {
-                turn.log.push(clean(&text.to_string_lossy(), bytes_max));
+            if turn.log.len() >= lines_max.max(1) {
+                // The last lines tell why a turn failed.
+                turn.log.remove(0);
             }
+            turn.log.push(clean(&text.to_string_lossy(), bytes_max));
             Ok(())
         })?,
     )

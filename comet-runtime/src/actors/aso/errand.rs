@@ -1,6 +1,7 @@
 //! Why a handler runs: who waits for its outcome, and what is to be done with it.
 
 use actix::MailboxError;
+use comet_routing::Prefix;
 use comet_store::{PutOutcome, Record, StoreError};
 use tokio::sync::oneshot;
 
@@ -25,20 +26,28 @@ pub(super) enum Errand {
     Update { reply: Reply, caller: Caller, record: Box<Record>, trail: Trail },
     /// A deletion.
     Delete(Reply),
-    /// The arrival of a new object.
-    Arrive(Reply),
+    /// The arrival of a new object, charged to this network.
+    Arrive { reply: Reply, source: Option<Prefix> },
     /// The timer.
     Tick,
+    /// What came of a request that the object made.
+    Callback,
 }
 
 impl Errand {
     /// Tells whoever waits, if anybody does.
     pub(super) fn answer(self, result: Result<Served, Refusal>) {
+        if let Some(reply) = self.into_reply() {
+            reply.send(result).ok();
+        }
+    }
+
+    /// The way back to whoever waits, if anybody does.
+    pub(super) fn into_reply(self) -> Option<Reply> {
         match self {
-            Self::Answer(reply) | Self::Update { reply, .. } | Self::Delete(reply) | Self::Arrive(reply) => {
-                reply.send(result).ok();
-            }
-            Self::Tick => {}
+            Self::Answer(reply) | Self::Delete(reply) => Some(reply),
+            Self::Update { reply, .. } | Self::Arrive { reply, .. } => Some(reply),
+            Self::Tick | Self::Callback => None,
         }
     }
 }
@@ -100,4 +109,21 @@ pub(crate) fn answer_when_stored<T: 'static>(
         };
         reply.send(result).ok();
     });
+}
+
+/// Answers once what an object changed is stored, even after its actor has stopped. Says afterwards what came
+/// of it.
+pub(super) fn answer_when_saved(
+    saved: impl Future<Output = Result<(), StoreError>> + 'static,
+    answer: Option<(Reply, Served)>,
+) -> oneshot::Receiver<Result<(), StoreError>> {
+    let (tell, stored) = oneshot::channel();
+    actix::spawn(async move {
+        let result = saved.await;
+        tell.send(result.clone()).ok();
+        if let Some((reply, served)) = answer {
+            reply.send(result.map(|()| served).map_err(Refusal::from)).ok();
+        }
+    });
+    stored
 }

@@ -1,18 +1,24 @@
 //! One [`Aso`] between probes that stand for the store, the network and the shard.
 
-use std::{cell::RefCell, rc::Rc};
+mod keeping;
+mod replacing;
+
+use std::{cell::Cell, cell::RefCell, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use comet_routing::{Contact, NodeId, clock::Clock};
-use comet_store::{Code, Deleted, Ownership, PutOutcome, StoreConfig, content_hash};
+use comet_store::{
+    Code, DeleteRecord, Deleted, Flush, Ownership, PutOutcome, PutRecord, Rule, SaveLog, SaveState,
+    StoreConfig, StoreError, Version, content_hash,
+};
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
 use tokio::sync::oneshot::Receiver;
 
 use super::*;
 use crate::{
-    Backstop, Limits, OpOutcome, Origin, Reach, Value, VmPool,
-    actors::{Links, Surroundings},
+    Backstop, Failure, Limits, OpOutcome, OpResult, Origin, Reach, Value, VmPool,
+    actors::{Links, Perform, Surroundings},
     state,
 };
 
@@ -45,7 +51,7 @@ struct World {
     store_ms: u64,
     /// When the network answers a request; `None` if it never does.
     network_ms: Option<u64>,
-    store_refuses: bool,
+    store_refuses: Rc<Cell<bool>>,
 }
 
 /// Stands for store, network and shard.
@@ -60,7 +66,7 @@ impl World {
             heard: Rc::default(),
             store_ms: 0,
             network_ms: Some(0),
-            store_refuses: false,
+            store_refuses: Rc::default(),
         }
     }
 
@@ -103,6 +109,8 @@ impl World {
             reach: Reach::Strict,
             state_flush: Duration::from_millis(200),
             rng: ChaCha12Rng::seed_from_u64(1).into(),
+            allowances: RefCell::default(),
+            outage: Default::default(),
         })
     }
 
@@ -197,7 +205,7 @@ impl Actor for Probe {
 
 impl Probe {
     fn store<T: 'static>(&self, outcome: T) -> ResponseFuture<Result<T, StoreError>> {
-        let (ms, refuses) = (self.0.store_ms, self.0.store_refuses);
+        let (ms, refuses) = (self.0.store_ms, self.0.store_refuses.get());
         Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(ms)).await;
             if refuses { Err(StoreError::Unwritable { reason: "full".into() }) } else { Ok(outcome) }
@@ -317,7 +325,7 @@ async fn a_put_is_answered_once_the_store_has_it() {
 
 #[actix::test]
 async fn a_put_that_the_store_refuses_is_refused_and_nothing_stays() {
-    let world = World { store_refuses: true, ..World::new() };
+    let world = World { store_refuses: Rc::new(true.into()), ..World::new() };
     let (object, outcome) = world.arriving(COUNTER);
     assert_eq!(
         outcome.await,
@@ -551,10 +559,36 @@ async fn an_expired_object_goes_without_a_word_to_the_store() {
     assert_eq!(value(get(&object, "")).await, Ok(Value::Int(2)), "it is not time yet");
     world.pass(1_000).await;
     world.heard();
-    value(get(&object, "")).await.expect("it answers");
     object.do_send(Expire);
     world.pass(1_000).await;
     assert_eq!(world.heard(), [(1_000, Heard::Stopped)]);
+}
+
+#[actix::test]
+async fn nobody_is_served_by_an_object_past_its_time_whenever_the_sweep_comes() {
+    let world = World::new();
+    let visits = [
+        Visit::Get { caller: caller(), payload: None, trail: Trail::FRESH },
+        Visit::Inspect,
+        Visit::Log,
+        Visit::Wake,
+    ];
+    for late in visits {
+        let (shared, held) = (world.shared(), record(1, Some(COUNTER)));
+        let held = Record { expires_ms: world.clock.wall_ms() + 1_000, ..held };
+        let object = Aso::resting(shared.clone(), activate(&shared, &held), held, None).start();
+        let early = visit(&object, late.clone()).await.expect("it is answered");
+        assert!(early.is_ok(), "{early:?}");
+        world.pass(1_000).await;
+        assert_eq!(visit(&object, late).await, Ok(Err(Refusal::NotFound)));
+        world.pass(1).await;
+        assert!(!object.connected());
+    }
+    let held = Record { expires_ms: world.clock.wall_ms(), ..record(1, Some(COUNTER)) };
+    let shared = world.shared();
+    let object = Aso::resting(shared.clone(), activate(&shared, &held), held, None).start();
+    let next = put(&object, record(2, Some(COUNTER)));
+    assert!(next.await.is_err(), "it was not begun, so whoever sent it finds the key free");
 }
 
 #[actix::test]
@@ -573,19 +607,40 @@ async fn an_idle_object_leaves_and_a_busy_one_stays() {
     assert!(!object.connected());
 }
 
+/// A copy of what an object is, with another hour to live.
+fn longer(code: &str, ownership: Option<Ownership>) -> Visit {
+    let record = Record { ownership, expires_ms: NOW + 7_200_000, ..record(1, Some(code)) };
+    let caller = Caller { origin: Origin::Replica, ..caller() };
+    Visit::Put { caller, record: Box::new(record), trail: Trail::FRESH }
+}
+
+async fn expiry(object: &Addr<Aso>) -> WallMs {
+    match visit(object, Visit::Inspect).await {
+        Ok(Ok(Served::Inspected(holding))) => holding.record.expires_ms,
+        other => panic!("no inspection: {other:?}"),
+    }
+}
+
 #[actix::test]
-async fn a_signed_put_renews_what_is_held_already() {
+async fn a_copy_renews_what_is_held_but_not_past_what_the_object_asks_for() {
     let world = World::new();
-    let object = world.resting(COUNTER);
-    let ownership = Ownership { public_key: [1; 32], salt: [2; 32], signature: [3; 64] };
-    let longer = NOW + 9_000_000;
-    let same = Record { ownership: Some(ownership), expires_ms: longer, ..record(1, Some(COUNTER)) };
-    let version = same.version;
-    assert!(
-        matches!(put(&object, same).await, Ok(Ok(Served::Stored { version: held, .. })) if held == version)
-    );
-    let Ok(Ok(Served::Inspected(holding))) = visit(&object, Visit::Inspect).await else {
-        panic!("no answer")
-    };
-    assert_eq!((holding.record.expires_ms, holding.active), (longer, true));
+    for (ttl, expires_ms) in [("", NOW + 7_200_000), ("aso.ttl = 5400", NOW + 5_400_000)] {
+        let code = format!("{ttl}\n{COUNTER}");
+        let object = world.resting(&code);
+        let version = record(1, Some(&code)).version;
+        let renewed = visit(&object, longer(&code, None)).await;
+        assert!(matches!(renewed, Ok(Ok(Served::Stored { version: held, .. })) if held == version));
+        assert_eq!(expiry(&object).await, expires_ms, "{ttl}");
+    }
+}
+
+#[actix::test]
+async fn a_signature_that_is_sent_again_prolongs_nothing() {
+    let world = World::new();
+    let ownership = Some(Ownership { public_key: [1; 32], salt: [2; 32], signature: [3; 64] });
+    let (shared, held) =
+        (world.shared(), Record { ownership: ownership.clone(), ..record(1, Some(COUNTER)) });
+    let object = Aso::resting(shared.clone(), activate(&shared, &held), held, None).start();
+    assert!(matches!(visit(&object, longer(COUNTER, ownership)).await, Ok(Ok(Served::Stored { .. }))));
+    assert_eq!(expiry(&object).await, NOW + 3_600_000);
 }

@@ -1,0 +1,120 @@
+//! An object in another's place, or not: whose requests, runs and timer go on.
+
+use super::*;
+
+/// Ticks every minute, counts, and says how often.
+const CLOCKWORK: &str = "aso.n = 0
+    aso.timer = 60
+    function aso:onTimer() self.n = self.n + 1 end
+    function aso:onGet() return self.n end";
+
+#[actix::test]
+async fn the_answer_to_a_replaced_object_is_not_for_its_successor() {
+    let world = World { network_ms: Some(100), ..World::new() };
+    let object = world.resting("function aso:onGet() return #lookup(getASOKey()) end");
+    let old = get(&object, "");
+    world.pass(50).await;
+    put(&object, record(2, Some("function aso:onGet() lookup(getASOKey()) return 'new' end")))
+        .await
+        .expect("it is answered")
+        .expect("it is accepted");
+    let new = get(&object, "");
+    assert_eq!(value(old).await, Err(failed("onGet", Failure::Interrupted)));
+    assert_eq!(value(new).await, Ok("new".into()));
+    assert_eq!(world.ms(), 150, "its own answer, not the one that came at 100 ms");
+}
+
+#[actix::test]
+async fn after_a_refused_update_callbacks_go_on_and_interrupted_runs_do_not() {
+    let world = World { network_ms: Some(100), ..World::new() };
+    let code = "aso.n = 0
+        function aso:onGet(caller, callback, payload)
+          if payload == 'wait' then lookup(getASOKey()) self.n = self.n + 10 end
+          if payload == 'call' then lookup(getASOKey(), function(self) self.n = self.n + 1 end) end
+          return self.n
+        end";
+    let object = world.resting(code);
+    let waits = get(&object, "wait");
+    value(get(&object, "call")).await.expect("it answers");
+    world.pass(50).await;
+    let refuses = "function aso:onPut() lookup(getASOKey()) return false, 'no' end";
+    let refused = put(&object, record(2, Some(refuses)));
+    assert_eq!(value(waits).await, Err(failed("onGet", Failure::Interrupted)));
+    assert_eq!(refused.await, Ok(Err(Refusal::Refused("no".into()))));
+    assert_eq!(world.ms(), 150);
+    assert_eq!(value(get(&object, "")).await, Ok(Value::Int(1)), "the callback's answer came at 100 ms");
+}
+
+#[actix::test]
+async fn a_refused_update_leaves_the_timer_alone() {
+    let world = World::new();
+    let object = world.resting(CLOCKWORK);
+    world.pass(90_000).await;
+    for refuses in ["self.x = 1 return false", "self.x = 1 error('no')"] {
+        let update = format!("aso.timer = 600 function aso:onPut() {refuses} end");
+        put(&object, record(2, Some(&update))).await.expect("it is answered").expect_err("it is refused");
+    }
+    world.pass(40_000).await;
+    assert_eq!(value(get(&object, "")).await, Ok(Value::Int(2)), "at 60 and at 120 seconds");
+}
+
+#[actix::test]
+async fn a_new_object_ticks_by_its_own_timer_from_its_arrival_on() {
+    let world = World::new();
+    let object = world.resting(CLOCKWORK);
+    world.pass(50_000).await;
+    let slower = CLOCKWORK.replace("60", "100");
+    put(&object, record(2, Some(&slower))).await.expect("it is answered").expect("it is accepted");
+    world.pass(99_000).await;
+    assert_eq!(value(get(&object, "")).await, Ok(Value::Int(0)), "not at 60 seconds");
+    world.pass(2_000).await;
+    assert_eq!(value(get(&object, "")).await, Ok(Value::Int(1)), "a hundred after its arrival");
+}
+
+#[actix::test]
+async fn a_timer_that_is_due_in_the_far_future_waits_one_period_at_most() {
+    let world = World::new();
+    let (shared, held) = (world.shared(), record(1, Some(CLOCKWORK)));
+    let due_ms = Some(NOW + 3_000_000);
+    let object = Aso::resting(shared.clone(), activate(&shared, &held), held, due_ms).start();
+    world.pass(61_000).await;
+    assert_eq!(value(get(&object, "")).await, Ok(Value::Int(1)));
+}
+
+#[actix::test]
+async fn a_callback_that_waits_has_the_deadline_of_every_run() {
+    let world = World { network_ms: Some(4_000), ..World::new() };
+    let code = "aso.n = 0
+        function aso:onGet()
+          lookup(getASOKey(), function(self)
+            for _ = 1, 4 do lookup(getASOKey()) self.n = self.n + 1 end
+          end)
+        end";
+    let object = world.resting(code);
+    value(get(&object, "")).await.expect("it answers");
+    world.pass(13_900).await;
+    assert!(object.connected());
+    world.heard();
+    world.pass(200).await;
+    let line = "callback failed: no end within 10000 ms, waits included".to_owned();
+    assert!(world.heard().contains(&(14_000, Heard::Logged(vec![line]))));
+    assert!(!object.connected());
+}
+
+#[actix::test]
+async fn who_waits_when_the_node_stops_hears_just_that() {
+    let world = World { network_ms: None, ..World::new() };
+    let object = world.resting(COUNTER);
+    let waits = get(&object, "wait");
+    let (arriving, outcome) =
+        world.arriving(&format!("{COUNTER}\nfunction aso:onPut() lookup(getASOKey()) end"));
+    world.pass(1).await;
+    for object in [&object, &arriving] {
+        object.do_send(Leave);
+    }
+    let stopping = Refusal::Stopping("the node".into());
+    assert_eq!(value(waits).await, Err(stopping.clone()));
+    assert_eq!(outcome.await, Ok(Err(stopping)));
+    world.pass(1).await;
+    assert!(!object.connected() && !arriving.connected());
+}
