@@ -1,6 +1,6 @@
 //! Reference applications: active objects to reuse, each a short Lua file with a typed client beside it.
 //!
-//! A client is written against [`Dht`](comet_runtime::dht::Dht), so it runs over a node in process as well as
+//! A client is written against [`Dht`], so it runs over a node in process as well as
 //! over the fake swarm of [`comet_runtime::testing`].
 
 mod counter;
