@@ -1,8 +1,8 @@
 //! Real nodes as real processes.
 
 use std::{
-    io::{BufRead, BufReader, Read},
-    net::{SocketAddr, TcpListener, UdpSocket},
+    io::{BufRead, BufReader},
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
 };
@@ -29,16 +29,17 @@ pub struct Finished {
 }
 
 impl NodeProcess {
-    /// Starts a node on free loopback ports and waits until it says that it is ready.
+    /// Starts a node on loopback ports that the system chooses, and waits until it says that it is ready.
     pub fn start(program: &Path, data: &Path, peers: &[SocketAddr]) -> Self {
-        let (listen, http) = (free_udp(), free_tcp());
-        let child = spawn(program, data, listen, http, peers);
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let (child, listen, http) = spawn(program, data, any, any, peers);
         Self { program: program.into(), data: data.into(), listen, http, peers: peers.into(), child }
     }
 
     /// Starts it again, with the same data and addresses, after it was stopped or killed.
     pub fn restart(&mut self) {
-        self.child = spawn(&self.program, &self.data, self.listen, self.http, &self.peers);
+        let Self { program, data, listen, http, peers, .. } = self;
+        (self.child, self.listen, self.http) = spawn(program, data, *listen, *http, peers);
     }
 
     /// Ends it without warning, as a power cut of the process would.
@@ -90,7 +91,14 @@ pub fn run(program: &Path, node: &str, args: &[&str]) -> Finished {
     Finished { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
 }
 
-fn spawn(program: &Path, data: &Path, listen: SocketAddr, http: SocketAddr, peers: &[SocketAddr]) -> Child {
+/// Starts a node and reads from what it prints where it can be reached.
+fn spawn(
+    program: &Path,
+    data: &Path,
+    listen: SocketAddr,
+    http: SocketAddr,
+    peers: &[SocketAddr],
+) -> (Child, SocketAddr, SocketAddr) {
     let mut command = Command::new(program);
     command.arg("run").arg("--data").arg(data);
     command.args(["--listen", &listen.to_string(), "--http", &http.to_string()]);
@@ -101,26 +109,19 @@ fn spawn(program: &Path, data: &Path, listen: SocketAddr, http: SocketAddr, peer
     let mut child = command.spawn().expect("the program starts");
     let out = child.stdout.take().expect("its output is piped");
     let mut lines = BufReader::new(out).lines();
-    let ready = lines.by_ref().map_while(Result::ok).any(|line| line.contains("Press Ctrl-C"));
+    let (mut listens, mut serves) = (None, None);
+    let ready = lines.by_ref().map_while(Result::ok).any(|line| {
+        listens = listens.or_else(|| address(&line, "  peers  udp "));
+        serves = serves.or_else(|| address(&line, "  http   http://"));
+        line.contains("Press Ctrl-C")
+    });
     assert!(ready, "the node at {listen} ended before it was ready: {:?}", child.wait());
     // What it prints later must not fill the pipe.
     std::thread::spawn(move || lines.for_each(drop));
-    child
+    (child, listens.expect("it says where peers reach it"), serves.expect("it says where clients reach it"))
 }
 
-fn free_udp() -> SocketAddr {
-    let socket = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-    socket.expect("loopback has a free UDP port")
-}
-
-fn free_tcp() -> SocketAddr {
-    let socket = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-    socket.expect("loopback has a free TCP port")
-}
-
-/// Reads a stream to its end, for tests that watch a child's output.
-pub fn read_all(mut stream: impl Read) -> String {
-    let mut text = String::new();
-    stream.read_to_string(&mut text).expect("the stream is text");
-    text
+/// The address that follows these words at the beginning of a line.
+fn address(line: &str, words: &str) -> Option<SocketAddr> {
+    line.strip_prefix(words)?.split(',').next()?.parse().ok()
 }
