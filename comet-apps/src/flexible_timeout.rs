@@ -8,7 +8,7 @@ use comet_runtime::{
     dht::{Dht, PutReport},
 };
 
-use crate::{App, AppError, read, store};
+use crate::{App, AppError, read_if_any, store};
 
 pub(crate) const APP: App = App {
     name: "flexible-timeout",
@@ -42,11 +42,7 @@ impl FlexibleTimeout {
 
     /// The value, or `None` if its lifetime is over.
     pub async fn read(&self, dht: &impl Dht) -> Result<Option<Value>, AppError> {
-        match read(dht, self.key).await {
-            Ok(Value::Nil) | Err(Refusal::NotFound) => Ok(None),
-            Ok(value) => Ok(Some(value)),
-            Err(refusal) => Err(refusal.into()),
-        }
+        read_if_any(dht, self.key).await
     }
 }
 

@@ -65,3 +65,12 @@ async fn read(dht: &impl Dht, key: Key) -> Result<Value, Refusal> {
     let report = dht.get(Get { key, payload: None, read: Read::First, deadline: None }).await?;
     Ok(report.answers.into_iter().next().map_or(Value::Nil, |answer| answer.value))
 }
+
+/// A read of an object that shows its value for a while only: `None` once it shows none or is gone.
+async fn read_if_any(dht: &impl Dht, key: Key) -> Result<Option<Value>, AppError> {
+    match read(dht, key).await {
+        Ok(Value::Nil) | Err(Refusal::NotFound) => Ok(None),
+        Ok(value) => Ok(Some(value)),
+        Err(refusal) => Err(refusal.into()),
+    }
+}

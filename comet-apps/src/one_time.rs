@@ -7,7 +7,7 @@ use comet_runtime::{
     dht::{Dht, PutReport},
 };
 
-use crate::{App, AppError, read, store};
+use crate::{App, AppError, read_if_any, store};
 
 pub(crate) const APP: App = App {
     name: "one-time",
@@ -34,11 +34,7 @@ impl OneTime {
 
     /// The value, or `None` if somebody has read it.
     pub async fn take(&self, dht: &impl Dht) -> Result<Option<Value>, AppError> {
-        match read(dht, self.key).await {
-            Ok(Value::Nil) | Err(Refusal::NotFound) => Ok(None),
-            Ok(value) => Ok(Some(value)),
-            Err(refusal) => Err(refusal.into()),
-        }
+        read_if_any(dht, self.key).await
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! An unsigned object may address the replicas of its own key, and a node that contacted it, at the callback
 //! key that the contact carried, once per contact. That right is a [`Capabilities`] entry: it may be used at
-//! once or kept, it expires, and no other object can use it. A signed object may address any key.
+//! once or kept, it expires, and no other object can use it.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -24,7 +24,7 @@ pub enum Reach {
     /// The paper's rule.
     #[default]
     Strict,
-    /// Any key: for private swarms whose operator trusts every author, and for signed objects.
+    /// Any key: for private swarms whose operator trusts every author.
     Open,
 }
 

@@ -23,7 +23,8 @@ use super::{
 };
 use crate::{
     http::api::{
-        DeleteReply, GetAllReply, GetReply, InspectReply, LogsReply, LookupReply, PutBody, PutReply,
+        DeleteReply, GetAllReply, GetReply, InspectReply, LogsReply, LookupReply, OwnerClaim, PutBody,
+        PutReply,
     },
     json::{from_json, to_json},
     key_text::KeyText,
@@ -143,14 +144,8 @@ pub(super) fn delete(
     args: DeleteArgs,
     output: &mut dyn Write,
 ) -> Result<(), CommandError> {
-    let (key, claim) = match args.owner.as_deref().map(Owner::load).transpose()? {
-        None => (args.key, None),
-        Some(owner) => {
-            let key = owner.own(args.key);
-            let claim = owner.sign_delete(&session.node()?.network, &key, args.sequence)?;
-            (key, Some(claim.to_header()))
-        }
-    };
+    let sign = |owner: &Owner, network: &str, key: &KeyText| owner.sign_delete(network, key, args.sequence);
+    let (key, claim) = claimed(session, args.owner.as_deref(), args.key, sign)?;
     let call = Call::new(Method::DELETE, object_path(&key)).owner(claim);
     session.show(call, output, |reply: &DeleteReply, look| Ok(print::delete(reply, look)))
 }
@@ -178,16 +173,23 @@ pub(super) fn logs(
     args: OwnedKeyArgs,
     output: &mut dyn Write,
 ) -> Result<(), CommandError> {
-    let (key, claim) = match args.owner.as_deref().map(Owner::load).transpose()? {
-        None => (args.key, None),
-        Some(owner) => {
-            let key = owner.own(args.key);
-            let claim = owner.sign_read_log(&session.node()?.network, &key)?;
-            (key, Some(claim.to_header()))
-        }
-    };
+    let (key, claim) = claimed(session, args.owner.as_deref(), args.key, Owner::sign_read_log)?;
     let call = Call::new(Method::GET, format!("{}/logs", object_path(&key))).owner(claim);
     session.show(call, output, |reply: &LogsReply, look| Ok(print::logs(reply, look)))
+}
+
+/// The key in its owner's space and the header that proves the owner, if a key file is named; else the key as
+/// it is.
+fn claimed(
+    session: &Session,
+    owner: Option<&Path>,
+    key: KeyText,
+    sign: impl FnOnce(&Owner, &str, &KeyText) -> Result<OwnerClaim, CommandError>,
+) -> Result<(KeyText, Option<String>), CommandError> {
+    let Some(owner) = owner.map(Owner::load).transpose()? else { return Ok((key, None)) };
+    let key = owner.own(key);
+    let claim = sign(&owner, &session.node()?.network, &key)?;
+    Ok((key, Some(claim.to_header())))
 }
 
 fn in_space_of(owner: Option<&Path>, key: KeyText) -> Result<KeyText, CommandError> {
