@@ -58,7 +58,8 @@ async fn store(
     ttl: Option<Duration>,
 ) -> Result<PutReport, Refusal> {
     let code = Some(Code::new(app.source));
-    dht.put(Put { key, data: value.encode(), code, ttl, replicas: None, owner: None }).await
+    let put = Put { key, data: value.encode(), code, ttl, replicas: None, owner: None, deadline: None };
+    dht.put(put).await
 }
 
 async fn read(dht: &impl Dht, key: Key) -> Result<Value, Refusal> {

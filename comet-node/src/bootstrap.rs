@@ -10,7 +10,7 @@ use actix::prelude::*;
 use bytes::Bytes;
 use comet_routing::{
     Contact, NodeId,
-    actor::{ContactAnswered, Contacts, FindNode, TableSize},
+    actor::{ContactReached, Contacts, FindNode, TableSize},
 };
 use comet_runtime::{Bounds, Value};
 use comet_store::SaveMeta;
@@ -76,8 +76,8 @@ fn jittered(pause: Duration, rng: &mut ChaCha12Rng) -> Duration {
 pub struct Connections {
     /// The transport.
     pub greet: Recipient<Greet>,
-    /// The router: a contact answered.
-    pub answered: Recipient<ContactAnswered>,
+    /// The router: a contact was reached.
+    pub reached: Recipient<ContactReached>,
     /// The router: look up the own id.
     pub find_node: Recipient<FindNode>,
     /// The router: what to save.
@@ -127,18 +127,18 @@ impl Bootstrap {
         // The next attempt begins with others of the saved contacts.
         let greeted = saved.len();
         self.saved.rotate_left(greeted);
-        let (greet, answered) = (self.to.greet.clone(), self.to.answered.clone());
+        let (greet, reached) = (self.to.greet.clone(), self.to.reached.clone());
         let find_node = self.to.find_node.clone();
         let own = self.own;
         let attempt = async move {
             let addrs = resolve(&peers).await.into_iter().chain(saved);
             let greetings: FuturesUnordered<_> = addrs
                 .map(|addr| {
-                    let (greet, answered) = (greet.clone(), answered.clone());
+                    let (greet, reached) = (greet.clone(), reached.clone());
                     actix_rt::spawn(async move {
                         let greeted = greet.send(Greet { addr, deadline: GREET_DEADLINE }).await;
                         let contact = greeted.ok()?.ok().filter(|contact| contact.id != own)?;
-                        answered.do_send(ContactAnswered { contact, rtt: None });
+                        reached.do_send(ContactReached { contact });
                         Some(contact)
                     })
                 })
@@ -313,10 +313,10 @@ mod tests {
         }
     }
 
-    impl Handler<ContactAnswered> for Probe {
+    impl Handler<ContactReached> for Probe {
         type Result = ();
 
-        fn handle(&mut self, message: ContactAnswered, _: &mut Self::Context) {
+        fn handle(&mut self, message: ContactReached, _: &mut Self::Context) {
             self.known.push(message.contact);
         }
     }
@@ -361,7 +361,7 @@ mod tests {
         let probe = Probe { heard, start: Instant::now(), answers_from, known: Vec::new() }.start();
         let to = Connections {
             greet: probe.clone().recipient(),
-            answered: probe.clone().recipient(),
+            reached: probe.clone().recipient(),
             find_node: probe.clone().recipient(),
             contacts: probe.clone().recipient(),
             table_size: probe.clone().recipient(),

@@ -17,7 +17,9 @@ use comet_store::{StoreError, StoreReader};
 use crate::{
     actors::{Coordinator, DeleteObject, GetObject, InspectObject, LookUp, PutObject, ReadLogs},
     http::{Backend, Health, Metric, NodeReport},
+    operation::OwnRole,
     transport::Counters,
+    upkeep::{UpkeepCounters, UpkeepCounts},
 };
 
 /// What does not change about a node while it runs.
@@ -29,6 +31,8 @@ pub struct NodeFacts {
     pub network: String,
     /// True if it was given nobody to join.
     pub alone_by_choice: bool,
+    /// How it takes part; this alone changes.
+    pub role: OwnRole,
     /// When it started.
     pub started: Instant,
     /// Time.
@@ -44,6 +48,7 @@ pub struct Client {
     reader: StoreReader,
     directory: Arc<Directory>,
     counters: Arc<Counters>,
+    upkeep: Arc<UpkeepCounters>,
 }
 
 impl Client {
@@ -54,13 +59,19 @@ impl Client {
         reader: StoreReader,
         directory: Arc<Directory>,
         counters: Arc<Counters>,
+        upkeep: Arc<UpkeepCounters>,
     ) -> Self {
-        Self { facts: Arc::new(facts), coordinator, router, reader, directory, counters }
+        Self { facts: Arc::new(facts), coordinator, router, reader, directory, counters, upkeep }
     }
 
     /// The node, as peers know it.
     pub fn contact(&self) -> Contact {
         self.facts.own
+    }
+
+    /// What upkeep has done since the node started.
+    pub fn upkeep(&self) -> UpkeepCounts {
+        self.upkeep.counts()
     }
 
     async fn ask<M, T>(&self, message: M) -> Result<T, Refusal>
@@ -112,6 +123,7 @@ impl Backend for Client {
             id: self.facts.own.id,
             addresses: vec![self.facts.own.addr],
             network: self.facts.network.clone(),
+            role: self.facts.role.now(),
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_seconds: uptime.as_secs(),
             peers: self.peers().await as u64,
@@ -125,7 +137,8 @@ impl Backend for Client {
         let totals = self.reader.totals();
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         let net = &self.counters;
-        vec![
+        let mut metrics = upkeep_metrics(self.upkeep());
+        metrics.extend([
             Metric::gauge("comet_peers", "Contacts in the routing table", self.peers().await as f64),
             Metric::gauge("comet_records", "Records in the store", totals.records as f64),
             Metric::gauge("comet_store_bytes", "Bytes of the records in the store", totals.bytes as f64),
@@ -168,12 +181,25 @@ impl Backend for Client {
                 "Requests of peers too large, too slow or cut off",
                 count(&net.requests_broken),
             ),
-        ]
+        ]);
+        metrics
     }
 
     async fn healthy(&self) -> Health {
         health(&self.facts, self.peers().await, self.reader.check())
     }
+}
+
+fn upkeep_metrics(counts: UpkeepCounts) -> Vec<Metric> {
+    let UpkeepCounts { rounds, checks, copies, drops, deletions, sent_bytes } = counts;
+    vec![
+        Metric::counter("comet_upkeep_rounds_total", "Times that all objects were checked", rounds),
+        Metric::counter("comet_upkeep_checks_total", "Objects whose replicas were checked", checks),
+        Metric::counter("comet_upkeep_copies_total", "Copies that other nodes lacked and took", copies),
+        Metric::counter("comet_upkeep_drops_total", "Copies dropped because others keep them", drops),
+        Metric::counter("comet_upkeep_deletions_total", "Copies deleted after the fact", deletions),
+        Metric::counter("comet_upkeep_sent_bytes_total", "Bytes of digests and copies sent", sent_bytes),
+    ]
 }
 
 /// How a node does that knows so many peers, and whose store says this of itself.
@@ -201,6 +227,7 @@ mod tests {
             own: Contact::new(NodeId::from_bytes([1; 32]), (Ipv4Addr::LOCALHOST, 7400).into()),
             network: "test".into(),
             alone_by_choice,
+            role: OwnRole::default(),
             started: Clock::System.now(),
             clock: Clock::System,
         };

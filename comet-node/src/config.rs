@@ -123,6 +123,10 @@ pub struct ReplicationConfig {
     pub ttl_seconds_max: u64,
     /// Time after which an operation gives up, unless the client chose another, in milliseconds.
     pub deadline_ms: u64,
+    /// Time in which every object's replicas are checked once, ± 20 %, in seconds.
+    pub upkeep_seconds: u64,
+    /// What upkeep may send, in bytes per second: about a fifth of what the node's line takes.
+    pub upkeep_bytes_per_second: u64,
 }
 
 /// `[runtime]`: where and with what rights handlers run.
@@ -180,6 +184,8 @@ impl Default for ReplicationConfig {
             ttl_seconds_min: 60,
             ttl_seconds_max: 30 * 24 * 3600,
             deadline_ms: 5_000,
+            upkeep_seconds: 3_600,
+            upkeep_bytes_per_second: 1_000_000,
         }
     }
 }

@@ -16,4 +16,5 @@ pub mod process;
 pub mod swarm;
 pub mod threads;
 pub mod transport;
+pub mod upkeep;
 pub mod wire;

@@ -103,6 +103,7 @@ impl Node {
         let transport = TransportLinks {
             ask: transport.clone().recipient(),
             greet: transport.clone().recipient(),
+            probe: transport.clone().recipient(),
             close: transport.recipient(),
             counters,
         };

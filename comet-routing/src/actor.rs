@@ -3,26 +3,27 @@
 //! It decides nothing of its own: it reads the clock, feeds what happened to [`RoutingTable`] and
 //! [`Lookup`], sends what they ask for, and keeps one alarm for the earliest time that a lookup waits for.
 //!
-//! What it expects of the transport behind its two recipients: every [`SendFindNode`] is followed by exactly
+//! What it expects of the transport behind its recipients: every [`SendFindNode`] is followed by exactly
 //! one [`QueryReplied`] or [`QueryFailed`]; every [`SendPing`] by [`ContactAnswered`] or
-//! [`ContactSuspected`]; and [`ContactSuspected`] is sent once for each request of any kind that is not
+//! [`ContactSuspected`]; every [`SendProbe`] by [`ContactReached`] or [`ContactUnreachable`]; and
+//! [`ContactSuspected`] is sent once for each request of any kind that is not
 //! acknowledged within its peer's timeout. That message alone counts against a contact, so that one
 //! unanswered request is one suspicion. A contact is what the transport has proved, never what a peer said.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     ops::RangeInclusive,
     time::{Duration, Instant},
 };
 
 use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture, SpawnHandle};
-use rand::{RngExt, seq::IndexedRandom};
+use rand::RngExt;
 use rand_chacha::ChaCha12Rng;
 use tokio::sync::oneshot;
 
 use crate::{
-    Admission, Contact, Key, Lookup, LookupConfig, NodeId, Outcome, RoutingTable, Rtt, Step, Suspicion,
-    TableConfig, clock::Clock,
+    Admission, Contact, Key, Lookup, LookupConfig, NodeId, Outcome, RoutingTable, Step, Suspicion,
+    TableConfig, Timeouts, clock::Clock, lost::Lost, probes::Probes,
 };
 
 /// Lookups that the node runs for itself at a time, to refresh its buckets.
@@ -37,16 +38,7 @@ const PING_FORGOTTEN: Duration = Duration::from_secs(5);
 /// Queries whose answer is awaited, those of finished lookups included; beyond it the oldest is forgotten.
 const QUERIES_MAX: usize = 8_192;
 
-/// Round-trip times remembered; beyond it only those of contacts in the table are kept.
-const RTTS_MAX: usize = 8_192;
-
-/// How long a round-trip time is trusted: a transport closes idle connections about then, and the next request
-/// has to make one first, as to a stranger.
-const RTT_VALID: Duration = Duration::from_secs(30);
-
-/// Contacts remembered after they were dropped, and how many of them each refresh tries again. This is how
-/// the halves of a network that was parted find each other.
-const LOST_MAX: usize = 64;
+/// Lost contacts that each refresh tries again.
 const LOST_TRIED: usize = 4;
 
 /// Limits and times of a [`Router`].
@@ -90,6 +82,8 @@ pub struct Outbound {
     pub find_node: Recipient<SendFindNode>,
     /// Takes its pings.
     pub ping: Recipient<SendPing>,
+    /// Takes its probes.
+    pub probe: Recipient<SendProbe>,
 }
 
 /// Ask a contact for the nodes that it knows closest to a key.
@@ -111,6 +105,14 @@ pub struct SendFindNode {
 #[rtype(result = "()")]
 pub struct SendPing {
     /// Whom to ask.
+    pub to: Contact,
+}
+
+/// See whether a new connection to a contact can be made from outside, as strangers would have to make it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct SendProbe {
+    /// To whom.
     pub to: Contact,
 }
 
@@ -137,6 +139,16 @@ pub enum FindNodeError {
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "Vec<Contact>")]
 pub struct Closest {
+    /// The key.
+    pub target: Key,
+    /// How many at most.
+    pub count: usize,
+}
+
+/// As [`Closest`], if the table has all the nodes around the key; else nobody: then it takes a lookup.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Vec<Contact>")]
+pub struct Neighbours {
     /// The key.
     pub target: Key,
     /// How many at most.
@@ -173,6 +185,22 @@ pub struct ContactAnswered {
     pub rtt: Option<Duration>,
 }
 
+/// A new connection to this contact was made, at an address that the transport has proved.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct ContactReached {
+    /// Who was reached, and where.
+    pub contact: Contact,
+}
+
+/// No new connection to this contact can be made. Says nothing against it: it may still be a good client.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct ContactUnreachable {
+    /// To whom.
+    pub id: NodeId,
+}
+
 /// A request of ours to this node was not acknowledged in time.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
@@ -181,10 +209,10 @@ pub struct ContactSuspected {
     pub id: NodeId,
 }
 
-/// A request reached us from this contact: it is pinged if the table has a place for it.
+/// A request reached us from this contact: it is probed if the table has a place for it.
 ///
 /// Only for nodes that were met, at an address that the transport has proved; a contact that others name
-/// must not come here, or they could make us ping third parties.
+/// must not come here, or they could make us probe third parties.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub struct ContactHeard {
@@ -216,9 +244,9 @@ pub struct Router {
     queries: BTreeMap<u64, Query>,
     queries_made: u64,
     pings: BTreeMap<NodeId, Instant>,
-    /// Round-trip times, and when each was last measured.
-    rtts: BTreeMap<NodeId, (Rtt, Instant)>,
-    lost: VecDeque<Contact>,
+    probes: Probes,
+    timeouts: Timeouts,
+    lost: Lost,
     /// When the own id was looked up last.
     looked_up_own: Option<Instant>,
     alarm: Option<(Instant, SpawnHandle)>,
@@ -259,8 +287,9 @@ impl Router {
             queries: BTreeMap::new(),
             queries_made: 0,
             pings: BTreeMap::new(),
-            rtts: BTreeMap::new(),
-            lost: VecDeque::new(),
+            probes: Probes::default(),
+            timeouts: Timeouts::default(),
+            lost: Lost::default(),
             looked_up_own: None,
             alarm: None,
         }
@@ -293,7 +322,10 @@ impl Router {
                     running.wake_at = until;
                     return;
                 }
-                Step::Done(outcome) => {
+                Step::Done(mut outcome) => {
+                    if outcome.closest.len() < self.config.table.k {
+                        outcome.missed = self.lost.missed(now);
+                    }
                     let done = self.lookups.remove(&id);
                     if let Some(reply) = done.and_then(|running| running.reply) {
                         // Whoever asked may have stopped waiting.
@@ -314,10 +346,7 @@ impl Router {
             running.lookup.on_failure(to);
             return;
         }
-        let fresh = |(_, at): &&(Rtt, Instant)| now.saturating_duration_since(*at) < RTT_VALID;
-        let timeout =
-            self.rtts.get(&to.id).filter(fresh).map_or_else(Rtt::default, |(rtt, _)| *rtt).timeout();
-        running.lookup.on_sent(to, now + timeout);
+        running.lookup.on_sent(to, now + self.timeouts.of(&to.id, now));
         self.queries.insert(query, Query { lookup, to });
         if self.queries.len() > QUERIES_MAX {
             self.queries.pop_first();
@@ -352,31 +381,40 @@ impl Router {
     fn on_answer(&mut self, contact: Contact, rtt: Option<Duration>) {
         let now = self.clock.now();
         self.pings.remove(&contact.id);
+        self.lost.forget(&contact.id);
         if let Some(rtt) = rtt {
-            if self.rtts.len() >= RTTS_MAX && !self.rtts.contains_key(&contact.id) {
-                self.rtts.retain(|id, _| self.table.contains(id));
+            if self.timeouts.is_stranger(&contact.id, now) {
+                self.timeouts.observe_first(rtt);
             }
-            let (known, at) = self.rtts.entry(contact.id).or_insert((Rtt::default(), now));
-            known.observe(rtt);
-            *at = now;
+            self.timeouts.observe(contact.id, rtt, now);
         }
         match self.table.on_answer(contact, now) {
             Admission::Waiting { ping: Some(to) } => self.ping(to),
-            Admission::Entered => self.lost.retain(|lost| lost.id != contact.id),
+            Admission::Wanted => self.probe(contact),
             _ => {}
         }
     }
 
-    fn on_suspicion(&mut self, id: &NodeId) {
+    fn on_reached(&mut self, contact: Contact) {
+        self.probes.on_reached(&contact.id);
+        match self.table.on_reached(contact, self.clock.now()) {
+            Admission::Waiting { ping: Some(to) } => self.ping(to),
+            _ => {}
+        }
+    }
+
+    fn on_suspicion(&mut self, id: &NodeId, ctx: &mut Context<Self>) {
+        let now = self.clock.now();
         self.pings.remove(id);
         let known = self.table.find(id);
-        match self.table.on_failure(id) {
-            Suspicion::Suspected { ping: Some(to) } => self.ping(to),
-            Suspicion::Dropped { .. } => {
-                self.lost.extend(known);
-                if self.lost.len() > LOST_MAX {
-                    self.lost.pop_front();
-                }
+        match self.table.on_failure(id, now) {
+            Suspicion::Suspected { ping: Some(to) } => {
+                let after = self.config.table.suspicion_spacing;
+                ctx.run_later(after, move |actor, _| actor.ping(to));
+            }
+            Suspicion::Dropped { replacement } => {
+                known.into_iter().for_each(|known| self.lost.note(known, now));
+                replacement.into_iter().for_each(|to| self.probe(to));
             }
             _ => {}
         }
@@ -400,6 +438,14 @@ impl Router {
         }
     }
 
+    fn probe(&mut self, to: Contact) {
+        if self.probes.begin(to.id, self.clock.now())
+            && self.outbound.probe.try_send(SendProbe { to }).is_err()
+        {
+            self.probes.on_unreachable(&to.id);
+        }
+    }
+
     /// A random share of a duration, in whole milliseconds as the runtime's timers are.
     fn part_of(&mut self, whole: Duration, percent: RangeInclusive<u32>) -> Duration {
         let part = whole * self.rng.random_range(percent) / 100;
@@ -416,9 +462,8 @@ impl Router {
         for target in own.into_iter().chain(idle).take(REFRESHES_MAX.saturating_sub(running)) {
             self.start_lookup(target, None);
         }
-        self.lost.make_contiguous();
-        let tried: Vec<_> = self.lost.as_slices().0.sample(&mut self.rng, LOST_TRIED).copied().collect();
-        tried.into_iter().for_each(|contact| self.ping(contact));
+        let tried = self.lost.sample(LOST_TRIED, &mut self.rng);
+        tried.into_iter().for_each(|contact| self.probe(contact));
         self.set_alarm(ctx);
         let again = self.part_of(refresh_every, 80..=120);
         ctx.run_later(again, Self::refresh);
@@ -458,6 +503,15 @@ impl Handler<Closest> for Router {
     }
 }
 
+impl Handler<Neighbours> for Router {
+    type Result = Vec<Contact>;
+
+    fn handle(&mut self, Neighbours { target, count }: Neighbours, _: &mut Self::Context) -> Self::Result {
+        let complete = self.table.is_complete_around(&target);
+        if complete { self.table.closest(&target, count) } else { Vec::new() }
+    }
+}
+
 impl Handler<QueryReplied> for Router {
     type Result = ();
 
@@ -493,11 +547,30 @@ impl Handler<ContactAnswered> for Router {
     }
 }
 
+impl Handler<ContactReached> for Router {
+    type Result = ();
+
+    fn handle(&mut self, ContactReached { contact }: ContactReached, _: &mut Self::Context) {
+        self.on_reached(contact);
+    }
+}
+
+impl Handler<ContactUnreachable> for Router {
+    type Result = ();
+
+    fn handle(&mut self, ContactUnreachable { id }: ContactUnreachable, _: &mut Self::Context) {
+        self.probes.on_unreachable(&id);
+        if let Some(next) = self.table.on_unreachable(&id) {
+            self.probe(next);
+        }
+    }
+}
+
 impl Handler<ContactSuspected> for Router {
     type Result = ();
 
     fn handle(&mut self, ContactSuspected { id }: ContactSuspected, ctx: &mut Self::Context) {
-        self.on_suspicion(&id);
+        self.on_suspicion(&id, ctx);
         self.set_alarm(ctx);
     }
 }
@@ -506,8 +579,8 @@ impl Handler<ContactHeard> for Router {
     type Result = ();
 
     fn handle(&mut self, ContactHeard { contact }: ContactHeard, _: &mut Self::Context) {
-        if self.table.would_admit(&contact) {
-            self.ping(contact);
+        if self.table.wants(&contact) {
+            self.probe(contact);
         }
     }
 }

@@ -13,13 +13,15 @@ pub(crate) struct Entry {
     pub(crate) contact: Contact,
     /// When it last answered.
     pub(crate) seen: Instant,
-    /// Requests in a row that it left unanswered since then.
+    /// Failures in a row since then: requests that it left unanswered, those of one moment counted once.
     pub(crate) suspicions: u32,
+    /// When the last of them was counted.
+    pub(crate) suspected: Option<Instant>,
 }
 
 impl Entry {
     pub(crate) fn new(contact: Contact, seen: Instant) -> Self {
-        Self { contact, seen, suspicions: 0 }
+        Self { contact, seen, suspicions: 0, suspected: None }
     }
 
     fn is_in(&self, prefix: Prefix) -> bool {
@@ -30,9 +32,9 @@ impl Entry {
 /// The contacts of one shared-prefix length.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bucket {
-    /// Members, least recently seen first.
+    /// Members, which can be reached from outside, least recently seen first.
     entries: Vec<Entry>,
-    /// Newcomers that wait for a member to go, least recently seen first.
+    /// Newcomers that answered us and wait for a member to go, least recently seen first.
     waiting: Vec<Entry>,
     /// When a lookup last went into this bucket's range.
     pub(crate) looked_up: Option<Instant>,

@@ -1,6 +1,9 @@
 //! What time it is, for the actors; pure code gets the time as an argument.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::atomic::{AtomicI64, Ordering::Relaxed},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 /// Wall-clock milliseconds since the Unix epoch.
 pub type WallMs = u64;
@@ -19,14 +22,37 @@ pub enum Clock {
         wall_ms: WallMs,
         /// The monotonic instant of that reading.
         at: Instant,
+        /// What somebody set it forward by since, if it can be set.
+        shift: Option<Shift>,
     },
+}
+
+/// The hand that sets a virtual wall clock, as an operator or a time server would; monotonic time is not
+/// affected.
+///
+/// It lives as long as the process, so that a [`Clock`] stays a plain value: a simulation has few.
+#[derive(Clone, Copy, Debug)]
+pub struct Shift(&'static AtomicI64);
+
+impl Shift {
+    /// Sets the clock forward by so many milliseconds, or back.
+    pub fn by_ms(&self, ms: i64) {
+        self.0.fetch_add(ms, Relaxed);
+    }
 }
 
 #[allow(clippy::disallowed_methods, reason = "this is the one place that reads the clocks")]
 impl Clock {
     /// A virtual clock that shows `wall_ms` now and advances with the runtime's (perhaps paused) clock.
     pub fn starting_at(wall_ms: WallMs) -> Self {
-        Self::Virtual { wall_ms, at: tokio::time::Instant::now().into_std() }
+        Self::Virtual { wall_ms, at: tokio::time::Instant::now().into_std(), shift: None }
+    }
+
+    /// As [`Clock::starting_at`], but a clock that can be set.
+    pub fn settable(wall_ms: WallMs) -> (Self, Shift) {
+        let shift = Shift(Box::leak(Box::default()));
+        let at = tokio::time::Instant::now().into_std();
+        (Self::Virtual { wall_ms, at, shift: Some(shift) }, shift)
     }
 
     /// Monotonic time, from the async runtime.
@@ -47,10 +73,29 @@ impl Clock {
     fn since_epoch(&self) -> Duration {
         match self {
             Self::System => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO),
-            Self::Virtual { wall_ms, at } => {
+            Self::Virtual { wall_ms, at, shift } => {
+                let shift_ms = shift.map_or(0, |shift| shift.0.load(Relaxed));
                 let passed = self.now().saturating_duration_since(*at);
-                Duration::from_millis(*wall_ms).saturating_add(passed)
+                Duration::from_millis(wall_ms.saturating_add_signed(shift_ms)).saturating_add(passed)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn setting_a_clock_moves_wall_time_and_nothing_else() {
+        let (clock, shift) = Clock::settable(1_000_000);
+        let (before, other) = (clock.now(), clock);
+        shift.by_ms(60_000);
+        assert!((1_060_000..1_070_000).contains(&other.wall_ms()), "{}", other.wall_ms());
+        shift.by_ms(-120_000);
+        assert!((940_000..950_000).contains(&other.wall_ms()), "{}", other.wall_ms());
+        assert!(clock.now().duration_since(before) < Duration::from_secs(10));
+        shift.by_ms(i64::MIN / 2);
+        assert!(clock.wall_ms() < 10_000);
     }
 }

@@ -10,10 +10,13 @@ mod contact;
 pub mod coordinates;
 mod key;
 pub mod lookup;
+mod lost;
+mod probes;
 pub mod rtt;
 pub mod sim;
 mod survey;
 pub mod table;
+pub mod timeouts;
 
 pub use actor::{Router, RouterConfig};
 pub use contact::{Contact, Prefix};
@@ -23,3 +26,4 @@ pub use lookup::{Ended, Lookup, LookupConfig, Outcome, Step};
 pub use rtt::Rtt;
 pub use survey::PATHS_MAX;
 pub use table::{Admission, PrivateRanges, RoutingTable, Suspicion, TableConfig, is_private};
+pub use timeouts::Timeouts;

@@ -92,6 +92,10 @@ pub struct Outcome {
     /// Seeds that are asked and have not answered in time, nearest first, `k` at most: dead, or merely late. Only
     /// seeds, which have answered before; of nodes that others name there is no telling whether they exist.
     pub late: Vec<Contact>,
+    /// Contacts that were given up a short while ago, if fewer than `k` nodes were found; 0 from the lookup itself,
+    /// which does not know. With them the swarm is larger than it looks from here, perhaps because this node is
+    /// cut off from it.
+    pub missed: usize,
     /// The longest chain of nodes, each named by the one before, from a seed (1) to one of `closest`.
     pub hops: u32,
     /// Requests made.
@@ -257,6 +261,7 @@ impl Lookup {
         });
         Outcome {
             late: late.take(self.config.k).map(|peer| peer.contact).collect(),
+            missed: 0,
             hops: closest.iter().map(|peer| peer.hops).max().unwrap_or(0),
             closest: closest.iter().map(|peer| peer.contact).collect(),
             queries: self.queries,
@@ -321,7 +326,7 @@ mod tests {
         assert_eq!(lookup.poll(now), Step::Query(node(3)));
         lookup.on_reply(node(3), []);
         let closest = vec![node(2), node(3), node(5)];
-        let done = Outcome { closest, late: vec![], hops: 2, queries: 3, ended: Ended::Converged };
+        let done = Outcome { closest, late: vec![], missed: 0, hops: 2, queries: 3, ended: Ended::Converged };
         assert_eq!(lookup.poll(now), Step::Done(done));
     }
 
@@ -329,7 +334,8 @@ mod tests {
     fn without_seeds_it_ends_at_once_with_nothing() {
         let now = Clock::System.now();
         let mut lookup = Lookup::new(TARGET, [], config(now));
-        let done = Outcome { closest: vec![], late: vec![], hops: 0, queries: 0, ended: Ended::Converged };
+        let (closest, late, ended) = (vec![], vec![], Ended::Converged);
+        let done = Outcome { closest, late, missed: 0, hops: 0, queries: 0, ended };
         assert_eq!(lookup.poll(now), Step::Done(done));
     }
 
@@ -376,6 +382,7 @@ mod tests {
         let done = Outcome {
             closest: vec![node(1), node(3)],
             late: vec![node(2)],
+            missed: 0,
             hops: 1,
             queries: 3,
             ended: Ended::Converged,
@@ -384,6 +391,7 @@ mod tests {
         let done = Outcome {
             closest: vec![node(1)],
             late: vec![node(2), node(3)],
+            missed: 0,
             hops: 1,
             queries: 3,
             ended: Ended::Converged,
@@ -402,6 +410,7 @@ mod tests {
         let done = Outcome {
             closest: vec![node(1)],
             late: vec![node(2)],
+            missed: 0,
             hops: 1,
             queries: 2,
             ended: Ended::Deadline,

@@ -11,7 +11,8 @@ pub const TIMEOUT_MIN: Duration = Duration::from_millis(25);
 /// No peer is waited for longer.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(1);
 
-/// How long to wait for a peer that has not been measured: longer than nearly all round trips on Earth.
+/// How long to wait for a peer that has not been measured while nobody has: longer than nearly all round trips
+/// on Earth.
 pub const TIMEOUT_STRANGER: Duration = Duration::from_millis(300);
 
 /// A longer sample says nothing about the path and is taken as this.
@@ -30,6 +31,12 @@ struct Smoothed {
 }
 
 impl Rtt {
+    /// What somebody else has estimated, such as a transport.
+    pub fn estimated(smoothed: Duration, variation: Duration) -> Self {
+        let (mean, variation) = (smoothed.min(SAMPLE_MAX), variation.min(SAMPLE_MAX));
+        Self { measured: Some(Smoothed { mean, variation }) }
+    }
+
     /// Takes a measured round trip into account; measure only requests that were sent once (Karn's rule).
     pub fn observe(&mut self, sample: Duration) {
         let sample = sample.min(SAMPLE_MAX);

@@ -193,7 +193,7 @@ impl Swarm {
         let joined = self.nodes.len();
         if joined > 0 {
             let known = self.nodes[self.rng.random_range(0..joined)].contact;
-            table.on_answer(known, self.now);
+            table.on_reached(known, self.now);
         }
         self.by_id.insert(id, joined);
         self.nodes.push(Node { contact, place_ms, table, rtts: BTreeMap::new(), conduct: Conduct::Honest });
@@ -237,7 +237,7 @@ impl Swarm {
             Event::Overdue { lookup, contact } => {
                 let running = self.running.get(&lookup)?;
                 if running.open.contains_key(&contact.id) {
-                    self.nodes[running.origin].table.on_failure(&contact.id);
+                    self.nodes[running.origin].table.on_failure(&contact.id, self.now);
                 }
                 None
             }
@@ -309,8 +309,8 @@ impl Swarm {
             Conduct::Colluding => nearest(self.colluders.iter().copied(), &target, k),
         };
         let asker = self.nodes[origin].contact;
-        if self.nodes[to].table.would_admit(&asker) {
-            // The asked node pings whom it would like to know, and the asker answers.
+        if self.nodes[to].table.wants(&asker) {
+            // The asked node probes whom it would like to know, and everybody can be reached.
             self.admit(to, asker);
         }
         let from = self.nodes[to].contact;
@@ -318,13 +318,13 @@ impl Swarm {
         self.schedule(latency, Event::Reply { lookup, from, closer });
     }
 
-    /// `contact` answered the node at `index`; the ping that this may cause is over at once.
+    /// `contact` answered the node at `index`; the probe or ping that this may cause is over at once.
     fn admit(&mut self, index: usize, contact: Contact) {
-        let admission = self.nodes[index].table.on_answer(contact, self.now);
+        let admission = self.nodes[index].table.on_reached(contact, self.now);
         let Admission::Waiting { ping: Some(pinged) } = admission else { return };
         let Some(&at) = self.by_id.get(&pinged.id) else { return };
         if self.nodes[at].conduct == Conduct::Silent {
-            self.nodes[index].table.on_failure(&pinged.id);
+            self.nodes[index].table.on_failure(&pinged.id, self.now);
         } else {
             self.nodes[index].table.on_answer(pinged, self.now);
         }

@@ -1,15 +1,17 @@
 //! The routing table: who we know, more of them the nearer they are to us.
 //!
 //! Contacts lie in k-buckets by the number of leading bits that their id shares with ours. A contact enters
-//! in one way only, [`RoutingTable::on_answer`]: it answered a request of ours. What others say about third
-//! nodes, and requests that reach us, never change the table, so filling it with inventions costs an
-//! attacker real nodes that answer, and the limits per network [`Prefix`] make those dear.
+//! in one way only, [`RoutingTable::on_reached`]: a connection to it was made from outside. An answer is no
+//! proof of that, since it may have come over a connection which the peer itself had opened from behind a
+//! network that lets nobody in. What others say about third nodes, and requests that reach us, never change
+//! the table, so filling it with inventions costs an attacker real nodes that answer, and the limits per
+//! network [`Prefix`] make those dear.
 //!
-//! The transport proves who answered, so an answer from a new address moves the contact there: its owner
-//! has moved. Nothing but such an answer can change an address, hence nobody can steal an id.
+//! The transport proves who is reached, so a member that is reached at a new address moves there: its owner
+//! has moved. Nothing else can change an address, hence nobody can steal an id.
 //!
-//! Not here: sending, timers, the choice of whom to ask. The driver sends the pings that the table asks
-//! for, and reports.
+//! Not here: sending, timers, the choice of whom to ask. The driver sends the probes and pings that the table
+//! asks for, and reports.
 
 use std::{
     collections::BTreeMap,
@@ -37,14 +39,17 @@ pub struct TableConfig {
     pub per_prefix_table: usize,
     /// Whether the limits per prefix hold for loopback and private addresses too.
     pub private_ranges: PrivateRanges,
-    /// A contact leaves after this many unanswered requests in a row.
+    /// A contact leaves after this many failures in a row.
     pub suspicions_max: u32,
+    /// Requests that stay unanswered within this time are one failure, as they are one outage.
+    pub suspicion_spacing: Duration,
     /// A full bucket's least recently seen contact is not pinged if it answered within this time.
     pub fresh: Duration,
 }
 
 impl Default for TableConfig {
-    /// The values of the design; `fresh` is a guess that keeps a busy node from pinging at every answer.
+    /// The values of the design; `fresh` is a guess that keeps a busy node from pinging at every answer. Three
+    /// suspicions a second apart outlast a moment without a network, and still end within a few seconds.
     fn default() -> Self {
         Self {
             k: 20,
@@ -53,6 +58,7 @@ impl Default for TableConfig {
             per_prefix_table: 3,
             private_ranges: PrivateRanges::Counted,
             suspicions_max: 3,
+            suspicion_spacing: Duration::from_secs(1),
             fresh: Duration::from_secs(60),
         }
     }
@@ -67,13 +73,16 @@ pub enum PrivateRanges {
     Exempt,
 }
 
-/// What an answer did to the table.
+/// What an answer, or having been reached, did to the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// It was a member and is now the most recently seen of its bucket, at the address it answered from.
+    /// It was a member and is now the most recently seen of its bucket, at this address.
     Refreshed,
     /// It took a free place.
     Entered,
+    /// It would get a place, or its member would move here: probe it, and report with
+    /// [`RoutingTable::on_reached`] or [`RoutingTable::on_unreachable`].
+    Wanted,
     /// Its bucket is full, it waits. If `ping` is a contact, ping that one and report with
     /// [`RoutingTable::on_answer`] or [`RoutingTable::on_failure`].
     Waiting {
@@ -91,14 +100,15 @@ pub enum Admission {
 pub enum Suspicion {
     /// It is no member.
     Unknown,
-    /// It stays for now. If `ping` is a contact, newcomers wait for its place: ping it again and report.
+    /// It stays for now. If `ping` is a contact, newcomers wait for its place: ping it again after
+    /// [`TableConfig::suspicion_spacing`] and report.
     Suspected {
-        /// The suspect, if somebody waits for its place.
+        /// The suspect, if this was a failure of its own and somebody waits for its place.
         ping: Option<Contact>,
     },
     /// It has left.
     Dropped {
-        /// The newcomer that took its place.
+        /// The newcomer that waited for its place: probe it and report.
         replacement: Option<Contact>,
     },
 }
@@ -128,49 +138,79 @@ impl RoutingTable {
             return Admission::Own;
         }
         let index = self.index_of(&contact.id);
+        match self.find(&contact.id) {
+            Some(member) if member.addr == contact.addr => {
+                self.leave(index, &contact.id);
+                self.join(index, Entry::new(contact, now));
+                Admission::Refreshed
+            }
+            None if self.is_full(index) => self.let_wait(index, contact, now),
+            None if !self.fits(index, &contact) => Admission::Crowded,
+            Some(_) | None => Admission::Wanted,
+        }
+    }
+
+    /// A new connection to `contact` was made from outside, and the transport has proved its identity.
+    pub fn on_reached(&mut self, contact: Contact, now: Instant) -> Admission {
+        if contact.id == self.own {
+            return Admission::Own;
+        }
+        let index = self.index_of(&contact.id);
         if let Some(member) = self.leave(index, &contact.id) {
             if member.contact.addr == contact.addr || self.fits(index, &contact) {
                 self.join(index, Entry::new(contact, now));
                 return Admission::Refreshed;
             }
-            self.promote(index);
             return Admission::Crowded;
         }
-        let places = self.config.k.saturating_sub(self.bucket(index).entries().len());
-        if places > 0 {
-            if !self.fits(index, &contact) {
-                return Admission::Crowded;
-            }
-            self.bucket(index).stop_waiting(&contact.id);
-            self.join(index, Entry::new(contact, now));
-            return Admission::Entered;
+        if self.is_full(index) {
+            return self.let_wait(index, contact, now);
         }
-        self.let_wait(index, contact, now)
+        if !self.fits(index, &contact) {
+            return Admission::Crowded;
+        }
+        self.bucket(index).stop_waiting(&contact.id);
+        self.join(index, Entry::new(contact, now));
+        Admission::Entered
+    }
+
+    /// No connection to this newcomer can be made from outside. Returns another one that waits for the place,
+    /// to be probed.
+    pub fn on_unreachable(&mut self, id: &NodeId) -> Option<Contact> {
+        let index = self.index_of(id);
+        self.buckets.get_mut(&index)?.stop_waiting(id);
+        if self.is_full(index) { None } else { self.next_in_line(index) }
     }
 
     /// A request of ours to this node was not answered in time.
-    pub fn on_failure(&mut self, id: &NodeId) -> Suspicion {
+    pub fn on_failure(&mut self, id: &NodeId, now: Instant) -> Suspicion {
         let index = self.index_of(id);
-        let suspicions_max = self.config.suspicions_max;
+        let TableConfig { suspicions_max, suspicion_spacing, .. } = self.config;
         let Some(bucket) = self.buckets.get_mut(&index) else { return Suspicion::Unknown };
         bucket.stop_waiting(id);
         let contested = !bucket.waiting().is_empty();
         let Some(entry) = bucket.entry_mut(id) else { return Suspicion::Unknown };
+        let is_same = |at| now.saturating_duration_since(at) < suspicion_spacing;
+        if entry.suspected.is_some_and(is_same) {
+            return Suspicion::Suspected { ping: None };
+        }
         entry.suspicions += 1;
+        entry.suspected = Some(now);
         if entry.suspicions < suspicions_max {
             return Suspicion::Suspected { ping: contested.then_some(entry.contact) };
         }
         self.leave(index, id);
-        Suspicion::Dropped { replacement: self.promote(index) }
+        Suspicion::Dropped { replacement: self.next_in_line(index) }
     }
 
-    /// True if this contact would get a place if it answered: worth a ping when it is heard of.
-    pub fn would_admit(&self, contact: &Contact) -> bool {
+    /// True if this contact would get a place, or move, if it could be reached: worth a probe when it is heard
+    /// of.
+    pub fn wants(&self, contact: &Contact) -> bool {
         let index = self.index_of(&contact.id);
-        contact.id != self.own
-            && !self.contains(&contact.id)
-            && self.buckets.get(&index).is_none_or(|bucket| bucket.entries().len() < self.config.k)
-            && self.fits(index, contact)
+        match self.find(&contact.id) {
+            Some(member) => member.addr != contact.addr,
+            None => contact.id != self.own && !self.is_full(index) && self.fits(index, contact),
+        }
     }
 
     /// True if this node is a member.
@@ -178,7 +218,7 @@ impl RoutingTable {
         self.find(id).is_some()
     }
 
-    /// Where this member answered last, `None` if it is no member.
+    /// Where this member was reached, `None` if it is no member.
     pub fn find(&self, id: &NodeId) -> Option<Contact> {
         let bucket = self.buckets.get(&self.index_of(id))?;
         let entry = bucket.entries().iter().find(|entry| entry.contact.id == *id)?;
@@ -196,6 +236,13 @@ impl RoutingTable {
             closest.sort_by_cached_key(|contact| target.distance_to(&contact.id));
         }
         closest
+    }
+
+    /// True if the members closest to `target` are, as far as one can tell, the closest nodes that there are: a
+    /// bucket with places left turns nobody away, so it has all the nodes of its range that were ever met.
+    pub fn is_complete_around(&self, target: &Key) -> bool {
+        let bucket = self.buckets.get(&target.distance_to(&self.own).leading_zeros());
+        !self.is_empty() && bucket.is_none_or(|bucket| bucket.entries().len() < self.config.k)
     }
 
     /// Notes that a lookup went towards `target`, which is what keeps its bucket from being idle.
@@ -272,13 +319,15 @@ impl RoutingTable {
         Admission::Waiting { ping: stale.map(|entry| entry.contact) }
     }
 
-    /// Gives a free place to the newcomer that waits for it.
-    fn promote(&mut self, index: usize) -> Option<Contact> {
+    /// The newcomer for whom there is a place now. It waits no longer: it enters when it is reached.
+    fn next_in_line(&mut self, index: usize) -> Option<Contact> {
         let bucket = self.buckets.get(&index)?;
         let next = bucket.next_waiting(|contact| self.fits(index, contact))?;
-        let entry = self.bucket(index).stop_waiting(&next.id)?;
-        self.join(index, entry);
-        Some(next)
+        self.bucket(index).stop_waiting(&next.id).map(|entry| entry.contact)
+    }
+
+    fn is_full(&self, index: usize) -> bool {
+        self.buckets.get(&index).is_some_and(|bucket| bucket.entries().len() >= self.config.k)
     }
 
     fn join(&mut self, index: usize, entry: Entry) {
@@ -359,6 +408,7 @@ mod tests {
 
     const OWN: NodeId = NodeId::from_bytes([0; 32]);
     const MINUTE: Duration = Duration::from_secs(60);
+    const SPACING: Duration = Duration::from_secs(1);
 
     /// A contact of the farthest bucket, each in a network of its own.
     fn far(n: u8) -> Contact {
@@ -378,7 +428,7 @@ mod tests {
     fn full(now: Instant) -> RoutingTable {
         let mut table = small();
         for n in [1, 2] {
-            assert_eq!(table.on_answer(far(n), now), Admission::Entered);
+            assert_eq!(table.on_reached(far(n), now), Admission::Entered);
         }
         table
     }
@@ -404,11 +454,52 @@ mod tests {
         let now = Clock::System.now();
         let mut table = full(now);
         table.on_answer(far(3), now + MINUTE);
-        assert_eq!(table.on_failure(&far(1).id), Suspicion::Suspected { ping: Some(far(1)) });
-        assert_eq!(table.on_failure(&far(1).id), Suspicion::Suspected { ping: Some(far(1)) });
-        assert_eq!(table.on_failure(&far(1).id), Suspicion::Dropped { replacement: Some(far(3)) });
+        let mut fail = |second| table.on_failure(&far(1).id, now + MINUTE + SPACING * second);
+        assert_eq!(fail(1), Suspicion::Suspected { ping: Some(far(1)) });
+        assert_eq!(fail(2), Suspicion::Suspected { ping: Some(far(1)) });
+        assert_eq!(fail(3), Suspicion::Dropped { replacement: Some(far(3)) });
+        assert_eq!(fail(4), Suspicion::Unknown);
+        assert_eq!(table.contacts(), [far(2)], "the newcomer has yet to be reached");
+        assert_eq!(table.on_reached(far(3), now + MINUTE), Admission::Entered);
         assert_eq!(table.contacts(), [far(2), far(3)]);
-        assert_eq!(table.on_failure(&far(1).id), Suspicion::Unknown);
+    }
+
+    #[test]
+    fn requests_that_fail_in_one_moment_are_one_failure() {
+        let now = Clock::System.now();
+        let mut table = full(now);
+        let moments = [0, 1, 999, 1_000, 1_999].map(|ms| now + Duration::from_millis(ms));
+        for at in moments {
+            assert_eq!(table.on_failure(&far(1).id, at), Suspicion::Suspected { ping: None });
+        }
+        let at = now + Duration::from_secs(2);
+        assert_eq!(table.on_failure(&far(1).id, at), Suspicion::Dropped { replacement: None });
+    }
+
+    #[test]
+    fn an_answer_alone_does_not_enter() {
+        let now = Clock::System.now();
+        let mut table = small();
+        assert_eq!(table.on_answer(far(1), now), Admission::Wanted);
+        assert!(table.is_empty());
+        assert_eq!(table.on_reached(far(1), now), Admission::Entered);
+        assert_eq!(table.on_answer(far(1), now), Admission::Refreshed);
+    }
+
+    #[test]
+    fn the_place_of_an_unreachable_newcomer_is_offered_to_the_next() {
+        let now = Clock::System.now();
+        let mut table = full(now);
+        table.on_answer(far(3), now);
+        table.on_answer(far(4), now);
+        for second in 0..2 {
+            table.on_failure(&far(1).id, now + SPACING * second);
+        }
+        assert_eq!(table.on_unreachable(&far(9).id), None, "there is no place yet");
+        let dropped = table.on_failure(&far(1).id, now + SPACING * 2);
+        assert_eq!(dropped, Suspicion::Dropped { replacement: Some(far(4)) });
+        assert_eq!(table.on_unreachable(&far(4).id), Some(far(3)));
+        assert_eq!(table.on_unreachable(&far(3).id), None);
     }
 
     #[test]
@@ -416,8 +507,8 @@ mod tests {
         let now = Clock::System.now();
         let mut table = full(now);
         for _ in 0..10 {
-            table.on_failure(&far(1).id);
-            assert_eq!(table.on_failure(&far(1).id), Suspicion::Suspected { ping: None });
+            table.on_failure(&far(1).id, now);
+            assert_eq!(table.on_failure(&far(1).id, now + SPACING), Suspicion::Suspected { ping: None });
             table.on_answer(far(1), now);
         }
         assert!(table.contains(&far(1).id));
@@ -428,18 +519,20 @@ mod tests {
         let now = Clock::System.now();
         let mut table = full(now);
         let (nearer, farther) = (far(1), far(2));
-        table.on_failure(&nearer.id);
+        table.on_failure(&nearer.id, now);
         let target = nearer.id.as_key();
         assert_eq!(table.closest(&target, 1), [farther]);
         assert_eq!(table.closest(&target, 2), [nearer, farther]);
     }
 
     #[test]
-    fn a_contact_that_answers_from_a_new_address_has_moved() {
+    fn a_contact_that_is_reached_at_a_new_address_has_moved() {
         let now = Clock::System.now();
         let mut table = full(now);
         let moved = at(far(1), [198, 51, 100, 1]);
-        assert_eq!(table.on_answer(moved, now), Admission::Refreshed);
+        assert_eq!(table.on_answer(moved, now), Admission::Wanted);
+        assert_eq!(table.contacts(), [far(1), far(2)], "an answer does not move it");
+        assert_eq!(table.on_reached(moved, now), Admission::Refreshed);
         assert_eq!(table.contacts(), [far(2), moved]);
     }
 
@@ -448,12 +541,12 @@ mod tests {
         let now = Clock::System.now();
         let mut table = RoutingTable::new(OWN, TableConfig::default());
         for n in 1..=3 {
-            table.on_answer(far(n), now);
+            table.on_reached(far(n), now);
         }
         for n in [1, 2] {
-            assert_eq!(table.on_answer(at(far(n), [203, 0, 113, n]), now), Admission::Refreshed);
+            assert_eq!(table.on_reached(at(far(n), [203, 0, 113, n]), now), Admission::Refreshed);
         }
-        assert_eq!(table.on_answer(at(far(3), [203, 0, 113, 3]), now), Admission::Crowded);
+        assert_eq!(table.on_reached(at(far(3), [203, 0, 113, 3]), now), Admission::Crowded);
         assert!(!table.contains(&far(3).id));
     }
 
@@ -464,8 +557,8 @@ mod tests {
             let config = TableConfig { private_ranges, ..TableConfig::default() };
             let mut table = RoutingTable::new(OWN, config);
             for n in 1..=10 {
-                table.on_answer(at(far(n), ip(n)), now);
-                table.on_answer(Contact::new(NodeId::from_bytes([n; 32]), (ip(n), 1).into()), now);
+                table.on_reached(at(far(n), ip(n)), now);
+                table.on_reached(Contact::new(NodeId::from_bytes([n; 32]), (ip(n), 1).into()), now);
             }
             table.len()
         };
@@ -479,7 +572,7 @@ mod tests {
     fn one_prefix_cannot_fill_the_waiting_list() {
         let now = Clock::System.now();
         let mut table = RoutingTable::new(OWN, TableConfig { k: 1, ..TableConfig::default() });
-        table.on_answer(far(1), now);
+        table.on_reached(far(1), now);
         let waits: Vec<_> = (2..=5).map(|n| table.on_answer(at(far(n), [203, 0, 113, n]), now)).collect();
         let waiting = Admission::Waiting { ping: None };
         assert_eq!(waits, [waiting, waiting, Admission::Crowded, Admission::Crowded]);
@@ -493,7 +586,7 @@ mod tests {
         assert_eq!(table.buckets_idle_since(now, MINUTE, &mut rng), []);
         let mut near = [0; 32];
         near[1] = 0b0000_1000;
-        table.on_answer(Contact::new(NodeId::from_bytes(near), ([192, 0, 2, 1], 1).into()), now);
+        table.on_reached(Contact::new(NodeId::from_bytes(near), ([192, 0, 2, 1], 1).into()), now);
         let shared = |keys: Vec<Key>| -> Vec<_> {
             keys.iter().map(|key| key.distance_to(&OWN).leading_zeros()).collect()
         };
@@ -516,7 +609,7 @@ mod tests {
             let mut table = RoutingTable::new(OWN, config);
             for (mut id, zeros) in ids {
                 id[..usize::from(zeros)].fill(0);
-                table.on_answer(Contact::new(NodeId::from_bytes(id), ([10, 0, 0, 1], 1).into()), now);
+                table.on_reached(Contact::new(NodeId::from_bytes(id), ([10, 0, 0, 1], 1).into()), now);
             }
             let target = Key::from_bytes(target);
             let mut everybody = table.contacts();
@@ -527,17 +620,18 @@ mod tests {
 
         #[test]
         fn no_sequence_of_events_breaks_a_limit(
-            events in prop::collection::vec((any::<u8>(), 0_u8..6, any::<bool>()), 1..300),
+            events in prop::collection::vec((any::<u8>(), 0_u8..6, 0_u8..4), 1..300),
         ) {
             let now = Clock::System.now();
             let config = TableConfig { k: 4, cache: 3, ..TableConfig::default() };
             let mut table = RoutingTable::new(OWN, config);
-            for (n, net, answers) in events {
-                let id = NodeId::from_bytes([n; 32]);
-                if answers {
-                    table.on_answer(Contact::new(id, ([192, 0, net, n], 1).into()), now);
-                } else {
-                    table.on_failure(&id);
+            for (at, (n, net, event)) in (0..).zip(events) {
+                let contact = Contact::new(NodeId::from_bytes([n; 32]), ([192, 0, net, n], 1).into());
+                match event {
+                    0 => drop(table.on_answer(contact, now)),
+                    1 => drop(table.on_reached(contact, now)),
+                    2 => drop(table.on_unreachable(&contact.id)),
+                    _ => drop(table.on_failure(&contact.id, now + SPACING * at)),
                 }
                 let mut by_prefix = BTreeMap::<Prefix, usize>::new();
                 for bucket in table.buckets.values() {

@@ -9,8 +9,9 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, clock::sleep};
 use comet_routing::{
     Contact, Key, NodeId, Router, RouterConfig, TableConfig,
     actor::{
-        Closest, ContactAnswered, ContactHeard, ContactSuspected, Contacts, FindNode, FindNodeError,
-        Outbound, QueryFailed, QueryReplied, SendFindNode, SendPing, TableSize,
+        Closest, ContactAnswered, ContactHeard, ContactReached, ContactSuspected, ContactUnreachable,
+        Contacts, FindNode, FindNodeError, Outbound, QueryFailed, QueryReplied, SendFindNode, SendPing,
+        SendProbe, TableSize,
     },
     clock::Clock,
 };
@@ -33,6 +34,7 @@ fn node(n: u8) -> Contact {
 enum Sent {
     FindNode { at: Duration, to: Contact, target: Key },
     Ping { at: Duration, to: Contact },
+    Probe { at: Duration, to: Contact },
 }
 
 /// How the probe treats a contact.
@@ -44,6 +46,8 @@ enum Manner {
     Silent,
     /// Refuses at once.
     Refusing,
+    /// Answers as [`Manner::Lively`] does, over connections that it opened itself: nobody can open one to it.
+    Hidden,
 }
 
 /// Stands where the transport would: notes what is sent and answers for the contacts.
@@ -116,7 +120,7 @@ impl Handler<SendFindNode> for Probe {
     fn handle(&mut self, SendFindNode { query, to, target, .. }: SendFindNode, ctx: &mut Self::Context) {
         self.sent.push(Sent::FindNode { at: self.started.elapsed(), to, target });
         match self.manner(&to) {
-            Manner::Lively => {
+            Manner::Lively | Manner::Hidden => {
                 let closer = self.population.clone();
                 self.report(ctx, QueryReplied { query, closer, rtt: LATENCY });
             }
@@ -132,8 +136,22 @@ impl Handler<SendPing> for Probe {
     fn handle(&mut self, SendPing { to }: SendPing, ctx: &mut Self::Context) {
         self.sent.push(Sent::Ping { at: self.started.elapsed(), to });
         match self.manner(&to) {
-            Manner::Lively => self.report(ctx, ContactAnswered { contact: to, rtt: Some(LATENCY) }),
+            Manner::Lively | Manner::Hidden => {
+                self.report(ctx, ContactAnswered { contact: to, rtt: Some(LATENCY) });
+            }
             Manner::Silent | Manner::Refusing => self.report(ctx, ContactSuspected { id: to.id }),
+        }
+    }
+}
+
+impl Handler<SendProbe> for Probe {
+    type Result = ();
+
+    fn handle(&mut self, SendProbe { to }: SendProbe, ctx: &mut Self::Context) {
+        self.sent.push(Sent::Probe { at: self.started.elapsed(), to });
+        match self.manner(&to) {
+            Manner::Lively | Manner::Refusing => self.report(ctx, ContactReached { contact: to }),
+            Manner::Silent | Manner::Hidden => self.report(ctx, ContactUnreachable { id: to.id }),
         }
     }
 }
@@ -148,7 +166,11 @@ async fn start(population: &[Contact], config: RouterConfig) -> (Addr<Router>, A
         sent: Vec::new(),
     };
     let probe = probe.start();
-    let outbound = Outbound { find_node: probe.clone().recipient(), ping: probe.clone().recipient() };
+    let outbound = Outbound {
+        find_node: probe.clone().recipient(),
+        ping: probe.clone().recipient(),
+        probe: probe.clone().recipient(),
+    };
     let rng = ChaCha12Rng::seed_from_u64(1);
     let router = Router::new(OWN, Clock::starting_at(0), rng, config, outbound).start();
     probe.send(Connect(router.clone())).await.unwrap();
@@ -162,7 +184,7 @@ async fn paused(population: &[Contact], config: RouterConfig) -> (Addr<Router>, 
 }
 
 async fn meet(router: &Addr<Router>, contact: Contact) {
-    router.send(ContactAnswered { contact, rtt: Some(LATENCY) }).await.unwrap();
+    router.send(ContactReached { contact }).await.unwrap();
 }
 
 /// Whom the probe was asked to ping since the last time.
@@ -170,9 +192,19 @@ async fn pinged(probe: &Addr<Probe>) -> Vec<Contact> {
     let sent = probe.send(TakeSent).await.unwrap();
     let pings = sent.into_iter().filter_map(|sent| match sent {
         Sent::Ping { to, .. } => Some(to),
-        Sent::FindNode { .. } => None,
+        Sent::FindNode { .. } | Sent::Probe { .. } => None,
     });
     pings.collect()
+}
+
+/// Whom the probe was asked to probe since the last time, and when.
+async fn probed(probe: &Addr<Probe>) -> Vec<(u64, Contact)> {
+    let sent = probe.send(TakeSent).await.unwrap();
+    let probes = sent.into_iter().filter_map(|sent| match sent {
+        Sent::Probe { at, to } => Some((at.as_secs(), to)),
+        Sent::FindNode { .. } | Sent::Ping { .. } => None,
+    });
+    probes.collect()
 }
 
 /// Buckets of two places, and no refresh that would hear from everybody.
@@ -195,7 +227,8 @@ async fn a_lookup_finds_the_closest_nodes_through_one_contact() {
     assert_eq!((found.hops, found.queries), (2, 10));
     let rounds = started.elapsed().as_millis() / LATENCY.as_millis();
     assert_eq!(rounds, 4, "the seed, then nine others four at a time");
-    assert_eq!(router.send(TableSize).await.unwrap(), 10, "all of them answered us");
+    sleep(LATENCY * 2).await;
+    assert_eq!(router.send(TableSize).await.unwrap(), 10, "all of them answered us and could be reached");
     assert_eq!(router.send(Closest { target, count: 2 }).await.unwrap(), expected[..2]);
 }
 
@@ -237,7 +270,7 @@ async fn a_lookup_past_the_limit_is_refused() {
 }
 
 #[actix::test]
-async fn a_node_that_is_heard_of_enters_only_after_it_answered() {
+async fn a_node_that_is_heard_of_enters_only_after_it_was_reached() {
     let (router, probe) = paused(&[], RouterConfig::default()).await;
     router.send(ContactHeard { contact: node(1) }).await.unwrap();
     probe.send(Behave(node(2), Manner::Silent)).await.unwrap();
@@ -245,6 +278,25 @@ async fn a_node_that_is_heard_of_enters_only_after_it_answered() {
     assert_eq!(router.send(TableSize).await.unwrap(), 0);
     sleep(LATENCY * 2).await;
     assert_eq!(router.send(Contacts).await.unwrap(), [node(1)]);
+}
+
+#[actix::test]
+async fn a_node_that_answers_and_cannot_be_reached_never_enters_and_is_probed_ever_more_rarely() {
+    let (router, probe) = paused(&[], RouterConfig::default()).await;
+    probe.send(Behave(node(1), Manner::Hidden)).await.unwrap();
+    for _ in 0..600 {
+        router.send(ContactHeard { contact: node(1) }).await.unwrap();
+        router.send(ContactAnswered { contact: node(1), rtt: Some(LATENCY) }).await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(router.send(TableSize).await.unwrap(), 0);
+    let probes = [0, 90, 270].map(|second| (second, node(1)));
+    assert_eq!(probed(&probe).await, probes);
+    probe.send(Behave(node(1), Manner::Lively)).await.unwrap();
+    sleep(Duration::from_secs(60)).await;
+    router.send(ContactHeard { contact: node(1) }).await.unwrap();
+    sleep(LATENCY * 2).await;
+    assert_eq!(router.send(Contacts).await.unwrap(), [node(1)], "what changed is found out");
 }
 
 #[actix::test]
@@ -267,7 +319,7 @@ async fn three_unanswered_pings_give_the_place_to_the_newcomer() {
     probe.send(Behave(node(1), Manner::Silent)).await.unwrap();
     sleep(Duration::from_secs(100)).await;
     meet(&router, node(3)).await;
-    sleep(LATENCY * 5).await;
+    sleep(LATENCY * 5 + Duration::from_secs(3)).await;
     assert_eq!(pinged(&probe).await, [node(1), node(1), node(1)]);
     assert_eq!(router.send(Contacts).await.unwrap(), [node(2), node(3)]);
 }
@@ -278,10 +330,11 @@ async fn a_contact_that_was_dropped_is_tried_again_and_returns() {
     meet(&router, node(1)).await;
     for _ in 0..3 {
         router.send(ContactSuspected { id: node(1).id }).await.unwrap();
+        sleep(Duration::from_secs(1)).await;
     }
     assert_eq!(router.send(TableSize).await.unwrap(), 0);
     sleep(Duration::from_secs(80)).await;
-    assert_eq!(pinged(&probe).await, [node(1)]);
+    assert_eq!(probed(&probe).await.len(), 1);
     assert_eq!(router.send(Contacts).await.unwrap(), [node(1)]);
 }
 

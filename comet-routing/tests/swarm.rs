@@ -87,7 +87,7 @@ fn a_quarter_of_silent_nodes_costs_little() {
     let later = measure("a quarter died 500 lookups ago", &mut swarm, 500);
     // A node answers with its 20 closest, a quarter of them dead until it has found out.
     assert!(at_first.replicas_exact >= 0.999 && later.replicas_exact >= 0.999);
-    assert!(later.exact > at_first.exact && later.exact >= 0.97);
+    assert!(later.exact > at_first.exact && later.exact >= 0.96);
     assert!(at_first.took_max < Duration::from_secs(5), "no lookup needs its whole deadline");
 }
 

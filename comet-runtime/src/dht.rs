@@ -47,6 +47,8 @@ pub struct Put {
     pub replicas: Option<u8>,
     /// The owner's sequence number and signature, for an owned key.
     pub owner: Option<(u64, Ownership)>,
+    /// When to give up; `None` for the node's default (5 s).
+    pub deadline: Option<Duration>,
 }
 
 /// A read.
@@ -81,6 +83,8 @@ pub struct Delete {
     pub key: Key,
     /// The owner's sequence number and signature; handlers cannot refuse it.
     pub owner: Option<(u64, Ownership)>,
+    /// When to give up; `None` for the node's default (5 s).
+    pub deadline: Option<Duration>,
 }
 
 /// An owner's proof that lets it read the log of an owned object.

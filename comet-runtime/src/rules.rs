@@ -1,7 +1,8 @@
 //! What happens when a put or a deletion meets an object that is here already: the defaults that hold where
 //! the object has no handler, and what no handler can change.
 
-use comet_store::{Record, Version};
+use comet_routing::Key;
+use comet_store::{Deletion, Record};
 
 use crate::{Origin, Refusal};
 
@@ -36,22 +37,44 @@ pub(crate) fn on_put(held: &Record, incoming: &Record, origin: Origin, has_handl
 /// What becomes of a deletion that meets an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum OnDelete {
-    /// The owner signed it: it is done, and this is remembered.
-    Remove(Version),
+    /// It is done without asking the object, and this is remembered.
+    Remove(Deletion),
     /// It is refused without asking the object.
     Refuse(Refusal),
-    /// The object's `onDelete` decides; without that handler it is done.
+    /// The object's `onDelete` decides, and what it agrees to is [`agreed`].
     Ask,
 }
 
-/// Judges a deletion; `signed` is the sequence number of the owner's signature, if there is one.
-pub(crate) fn on_delete(held: &Record, signed: Option<u64>, has_handler: bool) -> OnDelete {
-    match signed {
-        Some(sequence) if sequence <= held.version.sequence => OnDelete::Refuse(stale(held)),
-        Some(sequence) => OnDelete::Remove(Version { sequence, hash: [0xff; 32] }),
-        None if held.key.is_owned() && !has_handler => OnDelete::Refuse(not_owner()),
-        None => OnDelete::Ask,
+/// Judges a deletion. An owner's is above the handlers. Of anybody's the handler hears, an outdated one
+/// included, as it hears of every put; without a handler, and without an owner, the last writer wins.
+pub(crate) fn on_delete(held: &Record, deletion: &Deletion, has_handler: bool) -> OnDelete {
+    if deletion.ownership.is_some() {
+        let is_next = deletion.version.sequence > held.version.sequence;
+        return if is_next { OnDelete::Remove(deletion.clone()) } else { OnDelete::Refuse(stale(held)) };
     }
+    if has_handler {
+        OnDelete::Ask
+    } else if held.key.is_owned() {
+        OnDelete::Refuse(not_owner())
+    } else if deletion.version < held.version {
+        OnDelete::Refuse(stale(held))
+    } else {
+        OnDelete::Remove(deletion.clone())
+    }
+}
+
+/// What is remembered of an unsigned deletion that the object agreed to: itself, so that a put that is still
+/// under way does not outlive it, and the version that was held in any case. On an owned key it is that
+/// version alone: whoever sent the deletion has no say in the sequence numbers of the owner.
+pub(crate) fn agreed(held: &Record, deletion: Deletion) -> Deletion {
+    let what_was_held = Deletion::unsigned(held.version);
+    if held.key.is_owned() { what_was_held } else { what_was_held.or_higher(deletion) }
+}
+
+/// Says whether a deletion of what is not here is remembered here: a put may still be on its way, and must not
+/// outlive it. On an owned key only the owner's is.
+pub(crate) fn is_remembered(key: &Key, deletion: &Deletion) -> bool {
+    deletion.ownership.is_some() || !key.is_owned()
 }
 
 /// Says whether an update that the object accepted may take its place: nobody but the owner can replace an
@@ -76,8 +99,7 @@ fn not_owner() -> Refusal {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use comet_routing::Key;
-    use comet_store::{Ownership, content_hash};
+    use comet_store::{Ownership, Version, content_hash};
 
     use super::*;
 
@@ -141,11 +163,44 @@ mod tests {
     #[test]
     fn an_owners_deletion_asks_nobody() {
         let held = record(Key::owned(&[1; 32], "k"), 5, true);
-        assert!(
-            matches!(on_delete(&held, Some(6), true), OnDelete::Remove(version) if version.sequence == 6)
-        );
-        assert_eq!(on_delete(&held, Some(5), true), OnDelete::Refuse(Refusal::Stale { held_sequence: 5 }));
-        assert!(matches!(on_delete(&held, None, false), OnDelete::Refuse(Refusal::NotOwner(_))));
-        assert_eq!(on_delete(&held, None, true), OnDelete::Ask);
+        let signed = |sequence| Deletion::up_to(sequence, held.ownership.clone());
+        assert_eq!(on_delete(&held, &signed(6), true), OnDelete::Remove(signed(6)));
+        let stale = OnDelete::Refuse(Refusal::Stale { held_sequence: 5 });
+        assert_eq!(on_delete(&held, &signed(5), true), stale);
+        let strangers = Deletion::up_to(6, None);
+        assert!(matches!(on_delete(&held, &strangers, false), OnDelete::Refuse(Refusal::NotOwner(_))));
+        assert_eq!(on_delete(&held, &strangers, true), OnDelete::Ask);
+    }
+
+    #[test]
+    fn a_deletion_of_what_nobody_owns_is_its_handlers_to_judge_or_goes_by_the_last_writer() {
+        let held = record(Key::of("k"), 5, false);
+        let deletion = |sequence| Deletion::up_to(sequence, None);
+        for sequence in [5, 6] {
+            assert_eq!(on_delete(&held, &deletion(sequence), false), OnDelete::Remove(deletion(sequence)));
+        }
+        let stale = OnDelete::Refuse(Refusal::Stale { held_sequence: 5 });
+        assert_eq!(on_delete(&held, &deletion(4), false), stale);
+        assert_eq!(on_delete(&held, &deletion(4), true), OnDelete::Ask);
+    }
+
+    #[test]
+    fn what_an_object_agreed_to_is_remembered_and_at_least_what_was_held() {
+        let held = record(Key::of("k"), 5, false);
+        let deletion = |sequence| Deletion::up_to(sequence, None);
+        assert_eq!(agreed(&held, deletion(6)), deletion(6));
+        assert_eq!(agreed(&held, deletion(4)), Deletion::unsigned(held.version));
+        let owned = record(Key::owned(&[1; 32], "k"), 5, true);
+        assert_eq!(agreed(&owned, deletion(1 << 60)), Deletion::unsigned(owned.version), "the owner goes on");
+    }
+
+    #[test]
+    fn a_stranger_cannot_have_a_deletion_remembered_where_an_owner_writes() {
+        let (owned, unowned) = (Key::owned(&[1; 32], "k"), Key::of("k"));
+        let strangers = Deletion::up_to(6, None);
+        let owners = Deletion { ownership: record(owned, 6, true).ownership, ..strangers.clone() };
+        assert!(is_remembered(&unowned, &strangers));
+        assert!(is_remembered(&owned, &owners));
+        assert!(!is_remembered(&owned, &strangers));
     }
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use comet_routing::{Contact, clock::WallMs};
-use comet_store::{Record, StoreError, Version};
+use comet_store::{Deletion, Record, StoreError, Version};
 
 use crate::{
     Caller, Refusal, Trail, Value,
@@ -34,10 +34,15 @@ pub enum Visit {
     Delete {
         /// Who deletes.
         caller: Caller,
-        /// The sequence number that the owner signed; handlers cannot refuse a deletion that has one.
-        signed: Option<u64>,
+        /// What is to be remembered of it; handlers cannot refuse one that the owner signed.
+        deletion: Deletion,
         /// What the deletion may cause.
         trail: Trail,
+    },
+    /// Forget this version, which other nodes keep. Its handlers are not asked, and nothing remembers a deletion.
+    Release {
+        /// What is to go; another version stays.
+        version: Version,
     },
     /// Say what is here.
     Inspect,

@@ -15,8 +15,8 @@ use comet_routing::{
 use tokio::sync::oneshot;
 
 use crate::{
-    Deleted, Durability, PutOutcome, Record, Rule, StoreError, StoreWriter, Version, engine::OnDisk,
-    writer::Swept,
+    Deleted, Deletion, Durability, PutOutcome, Record, Rule, StoreError, StoreWriter, Version,
+    engine::OnDisk, writer::Swept,
 };
 
 /// How often [`Durability::Interval`] takes what was written to the disk.
@@ -68,8 +68,19 @@ pub struct SaveLog {
 pub struct DeleteRecord {
     /// The object.
     pub key: Key,
-    /// Remember that this version and lower ones are deleted, even if the object is not held.
-    pub tombstone: Option<Version>,
+    /// Remember this, even if the object is not held.
+    pub deletion: Option<Deletion>,
+}
+
+/// Forgets an object that other nodes keep, without remembering that as a deletion. Done without effect if another
+/// version is held by then.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Result<Deleted, StoreError>")]
+pub struct ReleaseRecord {
+    /// The object.
+    pub key: Key,
+    /// The version that is to go.
+    pub version: Version,
 }
 
 /// Saves what the node wants to know about itself after a restart.
@@ -233,7 +244,15 @@ impl Handler<DeleteRecord> for ReplicaStore {
     type Result = ResponseFuture<Result<Deleted, StoreError>>;
 
     fn handle(&mut self, delete: DeleteRecord, ctx: &mut Self::Context) -> Self::Result {
-        self.write(ctx, |writer, now| writer.delete(&delete.key, delete.tombstone, now))
+        self.write(ctx, |writer, now| writer.delete(&delete.key, delete.deletion, now))
+    }
+}
+
+impl Handler<ReleaseRecord> for ReplicaStore {
+    type Result = ResponseFuture<Result<Deleted, StoreError>>;
+
+    fn handle(&mut self, release: ReleaseRecord, ctx: &mut Self::Context) -> Self::Result {
+        self.write(ctx, |writer, _| writer.release_version(&release.key, release.version))
     }
 }
 

@@ -11,7 +11,7 @@ use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    Code, Hash, Ownership, Record, Version, content_hash,
+    Code, Deletion, Hash, Ownership, Record, Version, content_hash,
     engine::Table,
     quota::{Charge, RECORD_OVERHEAD_BYTES},
 };
@@ -67,12 +67,15 @@ pub(crate) struct StoredCode {
 }
 
 /// A deletion that is remembered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Tombstone {
     pub(crate) sequence: u64,
     #[serde(with = "serde_bytes")]
     pub(crate) hash: Hash,
     pub(crate) expires_ms: WallMs,
+    /// Last and left out where there is none, which is also how deletions were stored before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ownership: Option<Ownership>,
 }
 
 /// What a store is: written once, before anything else.
@@ -182,6 +185,15 @@ impl StoredRecord {
 }
 
 impl Tombstone {
+    pub(crate) fn new(deletion: Deletion, expires_ms: WallMs) -> Self {
+        let Deletion { version: Version { sequence, hash }, ownership } = deletion;
+        Self { sequence, hash, expires_ms, ownership }
+    }
+
+    pub(crate) fn deletion(self) -> Deletion {
+        Deletion { version: self.version(), ownership: self.ownership }
+    }
+
     pub(crate) fn version(&self) -> Version {
         Version { sequence: self.sequence, hash: self.hash }
     }
@@ -268,6 +280,30 @@ mod tests {
             assert_eq!(back.charge().source, Some(Prefix::of([192, 0, 2, 9].into())));
             assert_eq!(back.into_record(record.key, record.code.clone()), record);
         }
+    }
+
+    #[test]
+    fn a_deletion_comes_back_with_its_proof_and_one_stored_without_is_still_read() {
+        let Record { key, ownership, version, .. } = owned(3, "c", 4, b"");
+        let read = |sealed: &[u8]| unseal::<Tombstone>(Table::Tombstones, key.as_bytes(), sealed);
+        for deletion in [Deletion::up_to(5, ownership), Deletion::unsigned(version)] {
+            let tombstone = Tombstone::new(deletion.clone(), 77);
+            let back = read(&seal(Table::Tombstones, key.as_bytes(), &tombstone)).unwrap();
+            assert_eq!((back.expires_ms, back.deletion()), (77, deletion));
+        }
+
+        #[derive(Serialize)]
+        struct Former {
+            sequence: u64,
+            #[serde(with = "serde_bytes")]
+            hash: Hash,
+            expires_ms: WallMs,
+        }
+        let former = Former { sequence: version.sequence, hash: version.hash, expires_ms: 77 };
+        let sealed = seal(Table::Tombstones, key.as_bytes(), &former);
+        assert_eq!(read(&sealed), Ok(Tombstone::new(Deletion::unsigned(version), 77)));
+        let now = seal(Table::Tombstones, key.as_bytes(), &Tombstone::new(Deletion::unsigned(version), 77));
+        assert_eq!(now, sealed, "what has no proof is stored as before");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What the store asks of the thing that keeps its bytes: ordered tables and atomic batches.
 //!
-//! The engine knows nothing of records. Two of them behave alike, held to it by one test suite: [`redb`] on a
-//! disk, [`memory`] for tests and simulation.
+//! The engine knows nothing of records. All of them behave alike, held to it by one test suite: [`redb`] on a
+//! disk, [`memory`] without one, and the disk in memory that simulated nodes plug in.
 
 use std::{
     collections::BTreeMap,
@@ -11,8 +11,6 @@ use std::{
 
 mod disk;
 pub(crate) mod memory;
-#[cfg(test)]
-mod power_cut;
 pub(crate) mod redb;
 #[cfg(test)]
 mod suite;
@@ -72,13 +70,15 @@ pub(crate) enum Table {
     Logs,
     /// What the node keeps about itself, by name.
     Meta,
+    /// Who uses how much, kept by `ledger.rs`.
+    Accounts,
     /// What this store is, under [`HEADER_KEY`].
     Header,
 }
 
 impl Table {
     /// Every table.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Records,
         Self::Code,
         Self::Timers,
@@ -87,6 +87,7 @@ impl Table {
         Self::TombstoneExpiry,
         Self::Logs,
         Self::Meta,
+        Self::Accounts,
         Self::Header,
     ];
 
@@ -101,6 +102,7 @@ impl Table {
             Self::TombstoneExpiry => "tombstone expiry",
             Self::Logs => "logs",
             Self::Meta => "meta",
+            Self::Accounts => "accounts",
             Self::Header => "header",
         }
     }

@@ -90,7 +90,10 @@ impl Group {
 
     /// The tombstone of this group that is forgotten first, and when.
     pub(crate) fn first_tombstone(&self) -> Option<(WallMs, Key)> {
-        self.tombstones.iter().filter_map(|(key, touched)| Some((touched.now?.expires_ms, *key))).min()
+        self.tombstones
+            .iter()
+            .filter_map(|(key, touched)| Some((touched.now.as_ref()?.expires_ms, *key)))
+            .min()
     }
 
     /// Tombstones that this group touches.
@@ -183,9 +186,9 @@ impl TouchedRecord {
 
 impl TouchedTombstone {
     fn write(&self, key: &Key, batch: &mut Batch) {
-        let expires_ms = self.now.map(|now| now.expires_ms);
+        let expires_ms = self.now.as_ref().map(|now| now.expires_ms);
         move_entry(batch, Table::TombstoneExpiry, key, self.expires_on_disk_ms, expires_ms);
-        let sealed = self.now.map(|now| seal(Table::Tombstones, key.as_bytes(), &now));
+        let sealed = self.now.as_ref().map(|now| seal(Table::Tombstones, key.as_bytes(), now));
         write(batch, Table::Tombstones, key, sealed);
     }
 }

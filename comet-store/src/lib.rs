@@ -9,17 +9,22 @@ mod config;
 mod engine;
 mod error;
 mod group;
+mod ledger;
 mod open;
 mod ownership;
 mod quota;
 mod reader;
 mod record;
-#[cfg(test)]
+#[cfg(any(test, feature = "simulation"))]
 mod sample;
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulation;
 mod tally;
 mod writer;
 
-pub use actor::{DeleteRecord, Flush, PutRecord, RecordExpired, ReplicaStore, SaveLog, SaveMeta, SaveState};
+pub use actor::{
+    DeleteRecord, Flush, PutRecord, RecordExpired, ReleaseRecord, ReplicaStore, SaveLog, SaveMeta, SaveState,
+};
 pub use codec::{LOG_BYTES_MAX, META_BYTES_MAX, RECORD_BYTES_MAX};
 pub use config::{Durability, StoreConfig};
 pub use engine::redb::catches_panics;
@@ -27,6 +32,6 @@ pub use error::StoreError;
 pub use open::{OpenError, in_memory, open};
 pub use ownership::{Act, Ownership, OwnershipError, Statement};
 pub use quota::{Quota, QuotaExceeded, RECORD_OVERHEAD_BYTES};
-pub use reader::{StoreReader, Totals};
-pub use record::{Code, Hash, Record, Version, content_hash};
+pub use reader::{Held, StoreReader, Totals};
+pub use record::{Code, Deletion, Hash, Record, Version, content_hash};
 pub use writer::{Deleted, PutOutcome, Rule, StoreWriter};

@@ -102,7 +102,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Record, Rule, Version,
+        Deletion, Record, Rule, Version,
         codec::{FORMAT, seal},
         engine::{Batch, Engine, HEADER_KEY, OnDisk, Table},
         sample::{NOW, active, plain},
@@ -125,12 +125,12 @@ mod tests {
     fn a_store_comes_back_as_it_was_closed() {
         let dir = tempfile::tempdir().unwrap();
         let record = active("name", 1, b"data", "aso.n = 0");
-        let tombstone = Version { sequence: 9, ..record.version };
+        let deletion = Deletion::unsigned(Version { sequence: 9, ..record.version });
         let (mut writer, reader) = open_in(&dir.path().join("new/deep")).unwrap();
         put(&mut writer, &record);
         writer.save_meta("identity".into(), b"secret".as_slice().into()).unwrap();
         writer.save_log(&record.key, b"line".as_slice().into()).unwrap();
-        writer.delete(&plain("gone", 1, b"").key, Some(tombstone), NOW).unwrap();
+        writer.delete(&plain("gone", 1, b"").key, Some(deletion.clone()), NOW).unwrap();
         writer.commit(OnDisk::Later, Clock::System.now()).unwrap();
         let totals = reader.totals();
         drop((writer, reader));
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(reader.log(&record.key), Ok(Some(b"line".as_slice().into())));
         assert_eq!(reader.meta("identity"), Ok(Some(b"secret".as_slice().into())));
         assert_eq!(reader.meta("nothing"), Ok(None));
-        assert_eq!(reader.tombstone(&plain("gone", 1, b"").key), Ok(Some(tombstone)));
+        assert_eq!(reader.tombstone(&plain("gone", 1, b"").key), Ok(Some(deletion)));
         assert_eq!(reader.due_timers(NOW, 9), Ok(vec![(NOW, record.key)]));
         assert_eq!(reader.due_timers(NOW - 1, 9), Ok(vec![]));
         assert_eq!(reader.totals(), totals);

@@ -2,11 +2,15 @@
 //!
 //! Bytes and records are counted for the node, for each owner's public key and for each network that
 //! records were put from, so that neither many keys nor many identities fill a store (attacks E2 and E3). A
-//! full store refuses and keeps what it has. The counts are never stored: they are summed up again at start.
+//! full store refuses and keeps what it has.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use comet_routing::Prefix;
+use serde::{Deserialize, Serialize};
 
 use crate::{Hash, StoreConfig};
 
@@ -29,7 +33,7 @@ pub(crate) struct Charge {
 }
 
 /// Bytes and records of one account.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Usage {
     /// Bytes used.
     pub(crate) bytes: u64,
@@ -79,16 +83,31 @@ pub(crate) struct Accounts {
     active: u64,
     log_bytes: u64,
     code_bytes: u64,
-    codes: BTreeMap<Hash, CodeUse>,
+    /// How many records use each source, and its length.
+    codes: BTreeMap<Hash, Usage>,
     owners: BTreeMap<[u8; 32], Usage>,
     sources: BTreeMap<Prefix, Usage>,
+    touched: BTreeSet<Account>,
 }
 
-/// How many records use one source, and its length.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct CodeUse {
-    records: u64,
-    bytes: u64,
+/// What is counted apart from the node's sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Account {
+    /// The records that use one source; its bytes are the source's.
+    Code(Hash),
+    /// The records of one owner's public key.
+    Owner([u8; 32]),
+    /// The records put from one network.
+    Source(Prefix),
+}
+
+/// What is counted for the node and does not follow from the [`Account`]s.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Sums {
+    /// The records, without code and logs.
+    pub(crate) records: Usage,
+    /// Bytes of all logs.
+    pub(crate) log_bytes: u64,
 }
 
 impl Accounts {
@@ -166,16 +185,19 @@ impl Accounts {
         self.records = self.records.plus(charge.bytes).plus_records(1);
         if let Some(hash) = charge.code {
             self.active += 1;
-            let code = self.codes.entry(hash).or_insert(CodeUse { records: 0, bytes: code_bytes });
+            self.touched.insert(Account::Code(hash));
+            let code = self.codes.entry(hash).or_insert(Usage { records: 0, bytes: code_bytes });
             if code.records == 0 {
                 self.code_bytes = self.code_bytes.saturating_add(code.bytes);
             }
             code.records += 1;
         }
         if let Some(owner) = charge.owner {
+            self.touched.insert(Account::Owner(owner));
             grow(&mut self.owners, owner, charge);
         }
         if let Some(source) = charge.source {
+            self.touched.insert(Account::Source(source));
             grow(&mut self.sources, source, charge);
         }
     }
@@ -185,6 +207,7 @@ impl Accounts {
         self.records = self.records.minus(charge.bytes).minus_records(1);
         if let Some(hash) = charge.code {
             self.active = self.active.saturating_sub(1);
+            self.touched.insert(Account::Code(hash));
             if let Some(code) = self.codes.get_mut(&hash) {
                 code.records = code.records.saturating_sub(1);
                 if code.records == 0 {
@@ -194,9 +217,11 @@ impl Accounts {
             }
         }
         if let Some(owner) = charge.owner {
+            self.touched.insert(Account::Owner(owner));
             shrink(&mut self.owners, &owner, charge);
         }
         if let Some(source) = charge.source {
+            self.touched.insert(Account::Source(source));
             shrink(&mut self.sources, &source, charge);
         }
     }
@@ -206,6 +231,57 @@ impl Accounts {
         self.log_bytes = self.log_bytes.saturating_add(new).saturating_sub(old);
     }
 
+    /// The accounts that changed since they were asked for last.
+    pub(crate) fn take_touched(&mut self) -> BTreeSet<Account> {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// What one account comes to; `None` if no record is charged to it.
+    pub(crate) fn usage(&self, account: &Account) -> Option<Usage> {
+        match account {
+            Account::Code(hash) => self.codes.get(hash),
+            Account::Owner(public_key) => self.owners.get(public_key),
+            Account::Source(prefix) => self.sources.get(prefix),
+        }
+        .copied()
+    }
+
+    /// Every account that a record is charged to.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (Account, Usage)> {
+        let codes = self.codes.iter().map(|(hash, usage)| (Account::Code(*hash), *usage));
+        let owners = self.owners.iter().map(|(public_key, usage)| (Account::Owner(*public_key), *usage));
+        let sources = self.sources.iter().map(|(prefix, usage)| (Account::Source(*prefix), *usage));
+        codes.chain(owners).chain(sources)
+    }
+
+    /// How many accounts there are.
+    pub(crate) fn count(&self) -> u64 {
+        (self.codes.len() + self.owners.len() + self.sources.len()) as u64
+    }
+
+    /// The sums for the node.
+    pub(crate) fn sums(&self) -> Sums {
+        Sums { records: self.records, log_bytes: self.log_bytes }
+    }
+
+    /// Accounts of which these are the sums, and which are all still to be restored.
+    pub(crate) fn with_sums(sums: Sums) -> Self {
+        Self { records: sums.records, log_bytes: sums.log_bytes, ..Self::default() }
+    }
+
+    /// Puts an account back in its place.
+    pub(crate) fn restore(&mut self, account: Account, usage: Usage) {
+        match account {
+            Account::Code(hash) => {
+                self.active = self.active.saturating_add(usage.records);
+                self.code_bytes = self.code_bytes.saturating_add(usage.bytes);
+                self.codes.insert(hash, usage)
+            }
+            Account::Owner(public_key) => self.owners.insert(public_key, usage),
+            Account::Source(prefix) => self.sources.insert(prefix, usage),
+        };
+    }
+
     fn node_after(&self, old: Option<&Charge>, new: &Charge, code_bytes: u64) -> Usage {
         let old_code = old.and_then(|old| old.code);
         let brought = match new.code {
@@ -213,7 +289,7 @@ impl Accounts {
             _ => 0,
         };
         let freed = match old_code.filter(|_| old_code != new.code).and_then(|hash| self.codes.get(&hash)) {
-            Some(CodeUse { records: 1, bytes }) => *bytes,
+            Some(Usage { records: 1, bytes }) => *bytes,
             _ => 0,
         };
         let old_bytes = old.map_or(0, |old| old.bytes);
@@ -387,6 +463,7 @@ mod tests {
         accounts.remove(&coded(1, 10));
         assert_eq!(accounts.node(), Usage { bytes: 110, records: 1 });
         accounts.remove(&coded(1, 10));
+        accounts.take_touched();
         assert_eq!(accounts, Accounts::default());
     }
 
@@ -424,6 +501,8 @@ mod tests {
             kept.iter().for_each(|charge| with.add(charge, 7));
             gone.iter().for_each(|charge| with.remove(charge));
             kept.iter().for_each(|charge| without.add(charge, 7));
+            with.take_touched();
+            without.take_touched();
             prop_assert_eq!(with, without);
         }
     }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use comet_routing::{Key, clock::WallMs};
 
 use crate::{
-    Code, Hash, Record, StoreError, Version,
+    Code, Deletion, Hash, Record, StoreError, Version,
     codec::{StoredRecord, Tombstone, split_key, split_time_key, unseal},
     engine::{EngineError, HEADER_KEY, Reader, Table},
 };
@@ -33,6 +33,23 @@ pub struct StoreReader {
     totals: Arc<Counters>,
     outage: Arc<Mutex<Option<String>>>,
     sources: Arc<Mutex<SourceCache>>,
+}
+
+/// A record without its content: what it takes to decide whether this node should hold it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Which put it stems from.
+    pub version: Version,
+    /// The number of replicas that the put asked for; 0 leaves replication to the handlers.
+    pub replicas: u8,
+    /// True if an owner signed it.
+    pub owned: bool,
+    /// True if it has code.
+    pub active: bool,
+    /// Bytes of data and state. Code is not counted: its length is known only to whoever reads it.
+    pub bytes: u64,
+    /// When this replica forgets it, by its own wall clock.
+    pub expires_ms: WallMs,
 }
 
 /// What a store holds.
@@ -83,14 +100,27 @@ impl StoreReader {
         Err(StoreError::Unreadable { reason: "the record kept changing while it was read".into() })
     }
 
+    /// What is held at a key, unless it has expired by `now`; the code's source is not read.
+    pub fn holding(&self, key: &Key, now: WallMs) -> Result<Option<Held>, StoreError> {
+        let living = self.stored(key)?.filter(|stored| stored.expires_ms > now);
+        Ok(living.map(|stored| Held {
+            version: stored.version(),
+            replicas: stored.replicas,
+            owned: stored.ownership.is_some(),
+            active: stored.code.is_some(),
+            bytes: (stored.data.len() as u64).saturating_add(stored.state.len() as u64),
+            expires_ms: stored.expires_ms,
+        }))
+    }
+
     /// The log of an object, as it was saved.
     pub fn log(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
         self.sealed(Table::Logs, key)
     }
 
-    /// The version that was deleted at a key, while the deletion is remembered.
-    pub fn tombstone(&self, key: &Key) -> Result<Option<Version>, StoreError> {
-        Ok(self.stored_tombstone(key)?.map(|tombstone| tombstone.version()))
+    /// What was deleted at a key, while it is remembered: until it is swept out, or a higher version is stored.
+    pub fn tombstone(&self, key: &Key) -> Result<Option<Deletion>, StoreError> {
+        Ok(self.stored_tombstone(key)?.map(Tombstone::deletion))
     }
 
     /// When the timer of an object is due, as it was saved last.
@@ -266,7 +296,7 @@ mod tests {
         Rule, StoreConfig,
         engine::{Batch, Engine, OnDisk, memory::MemoryEngine},
         in_memory,
-        sample::{NOW, active, plain},
+        sample::{NOW, active, owned, plain},
     };
 
     /// A reader over one active record whose source in the code table is `source`.
@@ -292,6 +322,26 @@ mod tests {
         assert_eq!(read(Some(b"aso.n = 1")), corrupt("its code does not match its hash"));
         assert_eq!(read(Some(b"aso.n = \xff")), corrupt("its code is not UTF-8"));
         assert_eq!(read(None), corrupt("its code is missing"));
+    }
+
+    #[test]
+    fn a_holding_is_known_without_reading_the_code_and_ends_with_the_record() {
+        let record =
+            Record { state: Bytes::from_static(b"state"), ..active("name", 7, b"data", "aso.n = 0") };
+        let (key, expires_ms) = (record.key, record.expires_ms);
+        let held =
+            Held { version: record.version, replicas: 8, owned: false, active: true, bytes: 9, expires_ms };
+        let reader = reader_of(&record, None);
+        assert_eq!(reader.holding(&key, expires_ms - 1), Ok(Some(held)));
+        assert_eq!(reader.holding(&key, expires_ms), Ok(None));
+        assert_eq!(reader.holding(&Key::of("other"), NOW), Ok(None));
+
+        let (mut writer, reader) = in_memory(StoreConfig::default());
+        let record = owned(1, "name", 3, b"data");
+        writer.put(&record, None, Rule::IfNewer, None, NOW).unwrap();
+        writer.commit(OnDisk::Now, comet_routing::clock::Clock::System.now()).unwrap();
+        let plain = Held { version: record.version, owned: true, active: false, bytes: 4, ..held };
+        assert_eq!(reader.holding(&record.key, NOW), Ok(Some(plain)));
     }
 
     #[test]

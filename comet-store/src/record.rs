@@ -49,6 +49,16 @@ pub struct Code {
     pub source: Arc<str>,
 }
 
+/// What is remembered of an object that was deleted: no put of this version or a lower one is stored again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deletion {
+    /// The highest version that is deleted.
+    pub version: Version,
+    /// The owner's signature of [`crate::Act::Delete`] with the version's sequence number, which proves the
+    /// deletion to other replicas; `None` if no owner signed it.
+    pub ownership: Option<Ownership>,
+}
+
 /// Orders the puts of one key: the higher sequence wins, and of equal sequences the higher content hash, so
 /// that all replicas agree without talking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -57,6 +67,24 @@ pub struct Version {
     pub sequence: u64,
     /// [`content_hash`] of the put.
     pub hash: Hash,
+}
+
+impl Deletion {
+    /// The deletion of all puts up to and including those with this sequence number.
+    pub fn up_to(sequence: u64, ownership: Option<Ownership>) -> Self {
+        Self { version: Version { sequence, hash: [0xff; 32] }, ownership }
+    }
+
+    /// The deletion of this version and lower ones, which no owner signed.
+    pub fn unsigned(version: Version) -> Self {
+        Self { version, ownership: None }
+    }
+
+    /// What is remembered once both are known: the one that deletes more, and of the same the one with a proof.
+    pub fn or_higher(self, other: Self) -> Self {
+        let rank = |deletion: &Self| (deletion.version, deletion.ownership.is_some());
+        if rank(&other) > rank(&self) { other } else { self }
+    }
 }
 
 impl Code {
@@ -95,6 +123,25 @@ mod tests {
         let mut versions = [version(2, 0), version(1, 9), version(2, 1)];
         versions.sort_unstable();
         assert_eq!(versions, [version(1, 9), version(2, 0), version(2, 1)]);
+    }
+
+    #[test]
+    fn of_two_deletions_the_one_that_deletes_more_is_remembered_and_then_the_one_with_a_proof() {
+        let proof = Some(Ownership { public_key: [1; 32], salt: [2; 32], signature: [3; 64] });
+        let put = Version { sequence: 5, hash: [9; 32] };
+        let ascending = [
+            Deletion::unsigned(put),
+            Deletion::up_to(5, None),
+            Deletion::up_to(5, proof.clone()),
+            Deletion::up_to(6, None),
+        ];
+        assert!(put < ascending[1].version);
+        for (at, lower) in ascending.iter().enumerate() {
+            for higher in &ascending[at..] {
+                assert_eq!(lower.clone().or_higher(higher.clone()), *higher);
+                assert_eq!(higher.clone().or_higher(lower.clone()), *higher);
+            }
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Counting what a store holds.
 //!
-//! The counts are never stored: they are summed up when a store opens and after its disk failed, so that they
-//! cannot drift from what is there.
+//! That takes reading all of it, and so is done only where no accounts are kept ([`crate::ledger`]) or they cannot
+//! be believed.
 
 use std::{
     collections::BTreeMap,
@@ -53,6 +53,7 @@ pub(crate) fn tally(engine: &dyn Reader) -> Result<Tally, EngineError> {
         tally.accounts.replace_log(0, log.map_or(0, |log| log.len() as u64));
     })?;
     each(engine, Table::TombstoneExpiry, &mut |_, _| tally.tombstones += 1)?;
+    tally.accounts.take_touched();
     tally.unused_codes = code_bytes.into_keys().filter(|hash| tally.accounts.users_of(hash) == 0).collect();
     Ok(tally)
 }

@@ -5,7 +5,7 @@
 //! clock and no threads: the actor around it says when.
 //!
 //! When the disk fails, the group is lost to its writers and it is not known whether it got to the disk. The
-//! writer then refuses, tries the disk again after a pause, and counts everything anew before it goes on.
+//! writer then refuses, tries the disk again after a pause, and takes the accounts from there before it goes on.
 
 use std::{
     cmp::Ordering,
@@ -17,16 +17,16 @@ use bytes::Bytes;
 use comet_routing::{Key, Prefix, clock::WallMs};
 
 use crate::{
-    Code, Record, StoreConfig, StoreError, StoreReader, Totals, Version,
+    Code, Deletion, Record, StoreConfig, StoreError, StoreReader, Version,
     codec::{Header, LOG_BYTES_MAX, META_BYTES_MAX, RECORD_BYTES_MAX, StoredRecord, seal},
     content_hash,
     engine::{Batch, Engine, EngineError, HEADER_KEY, OnDisk, Table},
     group::Group,
-    quota::{Accounts, Charge, Quota, QuotaExceeded, Usage},
-    reader::unreadable,
-    tally::tally,
+    ledger::Ledger,
+    quota::{Accounts, Charge, Quota, QuotaExceeded},
 };
 
+mod bookkeeping;
 mod deletion;
 mod sweep;
 
@@ -82,6 +82,7 @@ pub struct StoreWriter {
     header: Header,
     accounts: Accounts,
     tombstones: u64,
+    ledger: Ledger,
     group: Group,
     /// True if a commit was made that the disk may not have yet.
     is_disk_behind: bool,
@@ -96,7 +97,7 @@ struct Outage {
 }
 
 impl StoreWriter {
-    /// A writer for what an engine holds; reads all of it once, to count it.
+    /// A writer for what an engine holds; reads the accounts of it, or all of it if none are kept.
     pub(crate) fn new(
         engine: Box<dyn Engine>,
         header: Header,
@@ -110,12 +111,13 @@ impl StoreWriter {
             header,
             accounts: Accounts::default(),
             tombstones: 0,
+            ledger: Ledger::Missing,
             group: Group::default(),
             is_disk_behind: false,
             outage: None,
             pause: RETRY_PAUSE_MIN,
         };
-        writer.recount()?;
+        writer.take_stock()?;
         Ok(writer)
     }
 
@@ -138,7 +140,7 @@ impl StoreWriter {
         let mut header = Batch::default();
         header.put(Table::Header, HEADER_KEY, seal(Table::Header, HEADER_KEY, &self.header));
         self.engine.commit(&header, OnDisk::Now).map_err(|error| self.fail(&error, now))?;
-        self.recount()?;
+        self.take_stock()?;
         self.outage = None;
         self.reader.publish_outage(None);
         log::info!("the store can write again");
@@ -157,7 +159,11 @@ impl StoreWriter {
         if group.is_empty() && !is_behind {
             return Ok(Vec::new());
         }
-        self.engine.commit(&group.batch(), by).map_err(|error| self.fail(&error, now))?;
+        let mut batch = group.batch();
+        self.write_accounts(&mut batch)
+            .and_then(|()| self.engine.commit(&batch, by))
+            .map_err(|error| self.fail(&error, now))?;
+        self.ledger = self.ledger.after_commit();
         self.is_disk_behind = by == OnDisk::Later;
         self.pause = RETRY_PAUSE_MIN;
         self.publish();
@@ -249,7 +255,7 @@ impl StoreWriter {
     pub(crate) fn delete(
         &mut self,
         key: &Key,
-        tombstone: Option<Version>,
+        deletion: Option<Deletion>,
         now: WallMs,
     ) -> Result<Deleted, StoreError> {
         let is_held = match self.held(key) {
@@ -258,8 +264,8 @@ impl StoreWriter {
             Err(error) => return Err(error),
         };
         self.remove(key)?;
-        if let Some(version) = tombstone {
-            self.remember_deletion(key, version, now)?;
+        if let Some(deletion) = deletion {
+            self.remember_deletion(key, deletion, now)?;
         }
         Ok(if is_held { Deleted::Gone } else { Deleted::NotHeld })
     }
@@ -302,7 +308,7 @@ impl StoreWriter {
         }
         self.group.set_record(record.key, held, Some(now));
         if tombstone.is_some() {
-            self.set_tombstone(&record.key, tombstone, None);
+            self.set_tombstone(&record.key, tombstone.as_ref(), None);
         }
         Ok(())
     }
@@ -341,13 +347,16 @@ impl StoreWriter {
     }
 
     /// Bytes of an object's log as the open group leaves it; a damaged one counts for nothing.
-    fn log_bytes(&self, key: &Key) -> Result<Option<u64>, StoreError> {
+    fn log_bytes(&mut self, key: &Key) -> Result<Option<u64>, StoreError> {
         if let Some(log) = self.group.log(key) {
             return Ok(log.map(|log| log.len() as u64));
         }
         match self.reader.log(key) {
             Ok(log) => Ok(log.map(|log| log.len() as u64)),
-            Err(StoreError::Corrupt { .. }) => Ok(Some(0)),
+            Err(StoreError::Corrupt { .. }) => {
+                self.void_accounts();
+                Ok(Some(0))
+            }
             Err(error) => Err(error),
         }
     }
@@ -361,23 +370,6 @@ impl StoreWriter {
         self.outage = Some(Outage { reason: reason.clone(), retry_at: now + self.pause });
         self.pause = (self.pause * 2).min(RETRY_PAUSE_MAX);
         StoreError::Unwritable { reason }
-    }
-
-    /// Counts everything that the engine holds.
-    fn recount(&mut self) -> Result<(), StoreError> {
-        let tally = tally(self.reader.engine()).map_err(|error| unreadable(&error))?;
-        if tally.damaged > 0 {
-            log::warn!("{} damaged records are in the store and will not be served", tally.damaged);
-        }
-        tally.unused_codes.into_iter().for_each(|hash| self.group.drop_code(hash));
-        (self.accounts, self.tombstones) = (tally.accounts, tally.tombstones);
-        self.publish();
-        Ok(())
-    }
-
-    fn publish(&self) {
-        let Usage { bytes, records } = self.accounts.node();
-        self.reader.publish(Totals { records, bytes, active: self.accounts.active() });
     }
 }
 
@@ -403,8 +395,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        Hash, RECORD_OVERHEAD_BYTES, in_memory,
+        Hash, RECORD_OVERHEAD_BYTES, Totals, in_memory,
         sample::{NOW, active, owned, plain},
+        tally::tally,
     };
 
     pub(super) fn store() -> (StoreWriter, StoreReader) {
@@ -610,7 +603,7 @@ mod tests {
                 match act {
                     0 => drop(writer.put(&record, None, Rule::Replace, Some(sequence), now).unwrap()),
                     1 => drop(writer.put(&record, None, Rule::IfNewer, None, now).unwrap()),
-                    2 => drop(writer.delete(&key, (sequence > 1).then_some(version), now).unwrap()),
+                    2 => drop(writer.delete(&key, (sequence > 1).then_some(Deletion::unsigned(version)), now).unwrap()),
                     3 => writer.save_log(&key, data.into()).unwrap(),
                     4 => writer.save_state(&key, version, data.into(), None, Some(now)).unwrap(),
                     _ => drop(writer.sweep(now).unwrap()),

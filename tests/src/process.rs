@@ -50,9 +50,23 @@ impl NodeProcess {
 
     /// Asks it to stop, as a service manager does, and waits until it has.
     pub fn stop(&mut self) -> ExitStatus {
-        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
-        assert!(sent.is_ok_and(|sent| sent.success()), "the process can be signalled");
+        self.signal("-TERM");
         self.child.wait().expect("the process ends")
+    }
+
+    /// Stops it where it is: its ports stay open, nothing comes out of it, and nobody is told.
+    pub fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets a frozen process go on.
+    pub fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(sent.is_ok_and(|sent| sent.success()), "the process can be signalled");
     }
 
     /// Where other nodes reach it.

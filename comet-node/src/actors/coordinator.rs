@@ -6,12 +6,17 @@
 
 mod client;
 mod conversation;
+mod deletion;
 mod object;
 
 use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
 
 use actix::prelude::*;
-use comet_routing::{Contact, Key, actor::FindNode, clock::Clock};
+use comet_routing::{
+    Contact, Key,
+    actor::{FindNode, Neighbours},
+    clock::Clock,
+};
 use comet_runtime::{
     OpResult, Refusal,
     actors::{Perform, Replica},
@@ -22,10 +27,10 @@ use comet_runtime::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::Carry;
+use super::{Carry, CheckSoon};
 use crate::{
     config::ReplicationConfig,
-    operation::{Gate, Period},
+    operation::{Gate, OwnRole, Period},
 };
 
 /// The longest that a client's operation may take.
@@ -97,8 +102,14 @@ pub struct Access {
     pub replica: Replica,
     /// The router.
     pub find_node: Recipient<FindNode>,
+    /// The router, for what it knows without asking anybody.
+    pub neighbours: Recipient<Neighbours>,
     /// The courier.
     pub carry: Recipient<Carry>,
+    /// The replicator: a replica was met that is behind.
+    pub check: Recipient<CheckSoon>,
+    /// How this node takes part.
+    pub role: OwnRole,
     /// Time.
     pub clock: Clock,
 }
@@ -185,7 +196,7 @@ impl Handler<PutObject> for Coordinator {
     type Result = ResponseFuture<Result<PutReport, Refusal>>;
 
     fn handle(&mut self, PutObject(put): PutObject, _: &mut Self::Context) -> Self::Result {
-        let operation = self.begin(None);
+        let operation = self.begin(put.deadline);
         Box::pin(async move {
             let (reply, report) = oneshot::channel();
             // It goes on after the report, until the rest of the replicas have stored the object as well.
@@ -208,7 +219,7 @@ impl Handler<DeleteObject> for Coordinator {
     type Result = ResponseFuture<Result<DeleteReport, Refusal>>;
 
     fn handle(&mut self, DeleteObject(delete): DeleteObject, _: &mut Self::Context) -> Self::Result {
-        let operation = self.begin(None);
+        let operation = self.begin(delete.deadline);
         Box::pin(async move { operation?.delete(delete).await })
     }
 }

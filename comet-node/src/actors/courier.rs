@@ -13,7 +13,7 @@ use std::{
 use actix::prelude::*;
 use bytes::Bytes;
 use comet_routing::{
-    Contact,
+    Contact, Rtt, Timeouts,
     actor::{ContactAnswered, ContactSuspected, QueryFailed, QueryReplied, SendFindNode, SendPing},
     clock::Clock,
 };
@@ -21,10 +21,14 @@ use comet_runtime::Refusal;
 use tokio::{sync::oneshot, time};
 
 use crate::{
-    operation::{Estimates, Heard},
+    operation::Heard,
     transport::{Ask, TransportError},
     wire::{CONTACTS_MAX, Reply, Request, decode_answer},
 };
+
+/// A peer that has the request is not slow before this time: a handler may wait for the disk, and its node may be
+/// busy.
+pub const SLOW_MIN: Duration = Duration::from_millis(100);
 
 /// Carry a request to a peer.
 #[derive(Debug, Message)]
@@ -36,10 +40,19 @@ pub struct Carry {
     pub request: Bytes,
     /// When to give up, from now.
     pub deadline: Duration,
-    /// Fires if the request is not acknowledged within the peer's timeout; an answer may still come.
-    pub suspected: oneshot::Sender<()>,
+    /// Fires at most once, if something takes too long; an answer may still come.
+    pub overdue: oneshot::Sender<Overdue>,
     /// Fires once. When its receiver is dropped the request is called off.
     pub answer: oneshot::Sender<Heard>,
+}
+
+/// What takes too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overdue {
+    /// The request was not acknowledged within the peer's timeout: the peer may be gone.
+    Acknowledgement,
+    /// The peer has the request, and did not answer it within its timeout or [`SLOW_MIN`]: its handler is slow.
+    Answer,
 }
 
 /// The router, told once: it is started after its courier, as each knows the other.
@@ -65,19 +78,13 @@ pub struct RouterLinks {
 pub struct CourierConfig {
     /// How long a peer may take to answer a query or a ping. The router stops waiting sooner.
     pub query_deadline: Duration,
-    /// How long a measured round-trip time is trusted: no longer than the transport keeps idle connections.
-    pub estimate_valid: Duration,
     /// Messages that may wait in the mailbox.
     pub mailbox: usize,
 }
 
 impl Default for CourierConfig {
     fn default() -> Self {
-        Self {
-            query_deadline: Duration::from_secs(3),
-            estimate_valid: Duration::from_secs(30),
-            mailbox: 4_096,
-        }
+        Self { query_deadline: Duration::from_secs(3), mailbox: 4_096 }
     }
 }
 
@@ -86,20 +93,19 @@ pub struct Courier {
     ask: Recipient<Ask>,
     clock: Clock,
     config: CourierConfig,
-    estimates: Rc<RefCell<Estimates>>,
+    timeouts: Rc<RefCell<Timeouts>>,
     router: Option<RouterLinks>,
 }
 
 impl Courier {
     /// A courier for the transport behind `ask`. Until it gets [`Connect`] it tells no router anything.
     pub fn new(ask: Recipient<Ask>, clock: Clock, config: CourierConfig) -> Self {
-        let estimates = Rc::new(RefCell::new(Estimates::new(config.estimate_valid)));
-        Self { ask, clock, config, estimates, router: None }
+        Self { ask, clock, config, timeouts: Rc::default(), router: None }
     }
 
     fn errand(&self, to: Contact) -> Errand {
         let (ask, clock) = (self.ask.clone(), self.clock);
-        Errand { ask, clock, to, estimates: Rc::clone(&self.estimates), router: self.router.clone() }
+        Errand { ask, clock, to, timeouts: Rc::clone(&self.timeouts), router: self.router.clone() }
     }
 }
 
@@ -123,12 +129,12 @@ impl Handler<Carry> for Courier {
     type Result = ();
 
     fn handle(&mut self, carry: Carry, _: &mut Self::Context) {
-        let Carry { to, request, deadline, suspected, mut answer } = carry;
+        let Carry { to, request, deadline, overdue, mut answer } = carry;
         let errand = self.errand(to);
         actix::spawn(async move {
             let delivery = tokio::select! {
                 biased;
-                delivery = errand.deliver(request, deadline, Some(suspected)) => delivery,
+                delivery = errand.deliver(request, deadline, Some(overdue)) => delivery,
                 // Whoever asked has lost interest, and nothing is known against the peer.
                 () = answer.closed() => return,
             };
@@ -183,7 +189,7 @@ struct Errand {
     ask: Recipient<Ask>,
     clock: Clock,
     to: Contact,
-    estimates: Rc<RefCell<Estimates>>,
+    timeouts: Rc<RefCell<Timeouts>>,
     router: Option<RouterLinks>,
 }
 
@@ -195,16 +201,18 @@ struct Delivery {
 }
 
 impl Errand {
-    /// Sends a request and waits for the answer; the first time that the peer is overdue, says so to the router
-    /// and to `suspected`.
+    /// Sends a request and waits for the answer; says so if something is overdue: to `overdue`, and of a missing
+    /// acknowledgement to the router.
     async fn deliver(
         &self,
         request: Bytes,
         deadline: Duration,
-        mut suspected: Option<oneshot::Sender<()>>,
+        mut overdue: Option<oneshot::Sender<Overdue>>,
     ) -> Delivery {
         let sent = self.clock.now();
-        let overdue_at = sent + self.estimates.borrow().timeout(&self.to.id, sent);
+        let timeout = self.timeouts.borrow().of(&self.to.id, sent);
+        let (suspect_at, slow_at) = (sent + timeout, sent + timeout.max(SLOW_MIN));
+        let is_stranger = self.timeouts.borrow().is_stranger(&self.to.id, sent);
         let Ok(pending) = self.ask.send(Ask { to: self.to, request, deadline }).await else {
             return Delivery::failed(Refusal::Stopping("the transport".into()));
         };
@@ -218,15 +226,23 @@ impl Errand {
                     awaits_acknowledgement = false;
                     if let Ok(measured) = measured {
                         let now = self.clock.now();
-                        rtt = Some(now.saturating_duration_since(sent));
-                        let mut estimates = self.estimates.borrow_mut();
-                        estimates.observe(self.to.id, measured.smoothed, measured.variation, now);
+                        let taken = now.saturating_duration_since(sent);
+                        rtt = Some(taken);
+                        let mut timeouts = self.timeouts.borrow_mut();
+                        if is_stranger {
+                            timeouts.observe_first(taken);
+                        }
+                        let estimated = Rtt::estimated(measured.smoothed, measured.variation);
+                        timeouts.learn(self.to.id, estimated, now);
                     }
                 }
                 outcome = &mut reply => break outcome.unwrap_or(Err(TransportError::Closed)),
-                () = sleep_until(overdue_at), if rtt.is_none() && !suspect => {
+                () = sleep_until(suspect_at), if rtt.is_none() && !suspect => {
                     suspect = true;
-                    self.report_suspicion(&mut suspected);
+                    self.report_suspicion(&mut overdue);
+                }
+                () = sleep_until(slow_at), if rtt.is_some() && overdue.is_some() => {
+                    overdue.take().map(|overdue| overdue.send(Overdue::Answer));
                 }
             }
         };
@@ -234,7 +250,7 @@ impl Errand {
             Ok(frame) => Delivery::answered(&frame, rtt.unwrap_or_else(|| self.since(sent))),
             Err(error) => {
                 if rtt.is_none() && !suspect && speaks_against_peer(error) {
-                    self.report_suspicion(&mut suspected);
+                    self.report_suspicion(&mut overdue);
                 }
                 Delivery::failed(refusal_of(error, deadline))
             }
@@ -245,9 +261,9 @@ impl Errand {
         self.clock.now().saturating_duration_since(sent)
     }
 
-    fn report_suspicion(&self, suspected: &mut Option<oneshot::Sender<()>>) {
-        if let Some(suspected) = suspected.take() {
-            suspected.send(()).ok();
+    fn report_suspicion(&self, overdue: &mut Option<oneshot::Sender<Overdue>>) {
+        if let Some(overdue) = overdue.take() {
+            overdue.send(Overdue::Acknowledgement).ok();
         }
         if let Some(router) = &self.router {
             router.suspected.do_send(ContactSuspected { id: self.to.id });

@@ -4,7 +4,10 @@
 
 mod coordinator;
 mod courier;
+mod prober;
+mod replicator;
 mod responder;
+mod scout;
 #[cfg(test)]
 mod tests;
 
@@ -12,5 +15,8 @@ pub use coordinator::{
     Access, Coordinator, CoordinatorConfig, DeleteObject, GetObject, InspectObject, LookUp, PutObject,
     ReadLogs,
 };
-pub use courier::{Carry, Connect, Courier, CourierConfig, RouterLinks};
+pub use courier::{Carry, Connect, Courier, CourierConfig, Overdue, RouterLinks};
+pub use prober::{DialBack, Prober};
+pub use replicator::{CheckSoon, Replicator, ReplicatorConfig, Surveyor};
 pub use responder::{Desk, Responder, ResponderConfig};
+pub use scout::Scout;

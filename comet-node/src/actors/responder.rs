@@ -9,16 +9,19 @@ use std::{
 use actix::prelude::*;
 use bytes::Bytes;
 use comet_routing::{
-    Contact, NodeId,
+    Contact, Key, NodeId,
     actor::{Closest, ContactHeard},
     clock::Clock,
 };
 use comet_runtime::{Refusal, actors::Replica};
+use comet_store::StoreReader;
 
+use super::{CheckSoon, DialBack};
 use crate::{
     operation::{Admitted, Gate, Places, reply_of},
     transport::Received,
-    wire::{Answer, CONTACTS_MAX, Reply, Request, encode_answer},
+    upkeep::compare,
+    wire::{Answer, CONTACTS_MAX, Reply, Request, Summary, Verdict, encode_answer},
 };
 
 /// Peers of whom is remembered that the router heard of them.
@@ -57,6 +60,12 @@ pub struct Desk {
     pub gate: Arc<Gate>,
     /// The objects of this node.
     pub replica: Replica,
+    /// What is stored here.
+    pub reader: StoreReader,
+    /// The replicator: somebody met a replica that is behind.
+    pub check: Recipient<CheckSoon>,
+    /// The prober: whether a peer can be reached.
+    pub dial_back: Recipient<DialBack>,
     /// The router: which contacts are close to a key.
     pub closest: Recipient<Closest>,
     /// Time.
@@ -137,10 +146,38 @@ impl Desk {
                 let contacts = closest.map_err(|_| Refusal::Stopping("the node".into()))?;
                 Ok(Reply::Nodes { contacts })
             }
+            Admitted::Compare { summaries } => Ok(Reply::Compared {
+                verdicts: summaries.iter().map(|summary| self.compare(summary)).collect(),
+            }),
+            Admitted::Check { key } => {
+                self.check_soon(key);
+                Ok(Reply::Noted)
+            }
+            Admitted::DialBack => {
+                let dialled = self.dial_back.send(DialBack { contact: from }).await;
+                let reachable = dialled.map_err(|_| Refusal::Stopping("the node".into()))??;
+                Ok(Reply::Dialled { reachable })
+            }
             Admitted::Visit { key, visit } => {
                 let served = self.replica.serve(key, visit).await?;
                 reply_of(served, self.own, self.clock.wall_ms())
             }
         }
+    }
+
+    /// What this node has of an object. One whose copy is behind will be sent a newer one.
+    fn compare(&self, Summary { key, version }: &Summary) -> Verdict {
+        let held = self.reader.holding(key, self.clock.wall_ms()).ok().flatten();
+        let deleted = self.reader.tombstone(key).ok().flatten();
+        let verdict = compare(*version, held.map(|held| held.version), deleted);
+        if verdict == Verdict::Newer {
+            self.check_soon(*key);
+        }
+        verdict
+    }
+
+    fn check_soon(&self, key: Key) {
+        // One that is not taken is left to the next round.
+        self.check.try_send(CheckSoon { key }).ok();
     }
 }

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use comet_runtime::Value;
 
 use super::{
-    duration::{parse_duration, parse_ttl},
+    duration::{parse_deadline, parse_duration, parse_ttl},
     objects,
 };
 use crate::key_text::KeyText;
@@ -90,7 +90,7 @@ pub(super) struct Target {
     /// The node's HTTP token
     #[arg(long, env = "COMET_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub(super) token: Option<String>,
-    /// When to give up
+    /// When to give up waiting for the node
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     pub(super) timeout: Duration,
     /// Print one JSON document, also when it fails
@@ -165,6 +165,9 @@ pub(super) struct DeleteArgs {
     /// The owner's sequence number, higher than that of the put [default: microseconds since 1970]
     #[arg(long, value_name = "N", requires = "owner")]
     pub(super) sequence: Option<u64>,
+    /// When the node gives up, as 500ms or 10s, at most 1m [default: the node's, 5s]
+    #[arg(long, value_name = "TIME", value_parser = parse_deadline)]
+    pub(super) deadline: Option<Duration>,
     #[command(flatten)]
     pub(super) target: Target,
 }
@@ -190,6 +193,9 @@ pub(super) struct PutArgs {
     /// The owner's sequence number, higher than before [default: microseconds since 1970]
     #[arg(long, value_name = "N", requires = "owner")]
     pub(super) sequence: Option<u64>,
+    /// When the node gives up, as 500ms or 10s, at most 1m [default: the node's, 5s]
+    #[arg(long, value_name = "TIME", value_parser = parse_deadline)]
+    pub(super) deadline: Option<Duration>,
     #[command(flatten)]
     pub(super) target: Target,
 }
@@ -228,6 +234,9 @@ pub(super) struct GetArgs {
     /// File with the owner's key: reads the name in its space
     #[arg(long, value_name = "KEYFILE")]
     pub(super) owner: Option<PathBuf>,
+    /// When the node gives up, as 500ms or 10s, at most 1m [default: the node's, 5s]
+    #[arg(long, value_name = "TIME", value_parser = parse_deadline)]
+    pub(super) deadline: Option<Duration>,
     #[command(flatten)]
     pub(super) target: Target,
 }

@@ -24,6 +24,17 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The longest that a node takes for an operation.
+const DEADLINE_MAX: Duration = Duration::from_secs(60);
+
+/// When an operation is given up.
+pub(super) fn parse_deadline(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        time if time <= DEADLINE_MAX => Ok(time),
+        _ => Err("a deadline is at most 1m".to_owned()),
+    }
+}
+
 /// A lifetime in whole seconds.
 pub(super) fn parse_ttl(text: &str) -> Result<u64, String> {
     match parse_duration(text)? {

@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{self, Read, Write},
     path::Path,
+    time::Duration,
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -69,7 +70,8 @@ pub(super) fn put(session: &Session, args: &PutArgs, output: &mut dyn Write) -> 
             (key, body)
         }
     };
-    let call = Call::new(Method::PUT, object_path(&key)).json(&body)?;
+    let path = object_path(&key) + &deadline_query('?', args.deadline);
+    let call = Call::new(Method::PUT, path).json(&body)?;
     session.show(call, output, |reply: &PutReply, look| Ok(print::put(reply, look)))
 }
 
@@ -98,6 +100,11 @@ fn signed(
     })
 }
 
+/// The part of a query that says when to give up; empty if the node may decide.
+fn deadline_query(begin: char, deadline: Option<Duration>) -> String {
+    deadline.map_or_else(String::new, |deadline| format!("{begin}deadline_ms={}", deadline.as_millis()))
+}
+
 /// `comet-node get`
 pub(super) fn get(session: &Session, args: GetArgs, output: &mut dyn Write) -> Result<(), CommandError> {
     let key = in_space_of(args.owner.as_deref(), args.key)?;
@@ -110,6 +117,7 @@ pub(super) fn get(session: &Session, args: GetArgs, output: &mut dyn Write) -> R
     if let Some(payload) = &args.payload {
         path.push_str(&format!("&payload={}", encoded_query(&to_json(payload).to_string())));
     }
+    path.push_str(&deadline_query('&', args.deadline));
     let call = Call::new(Method::GET, path);
     if args.raw {
         let reply: GetReply = session.ask(call)?;
@@ -146,7 +154,8 @@ pub(super) fn delete(
 ) -> Result<(), CommandError> {
     let sign = |owner: &Owner, network: &str, key: &KeyText| owner.sign_delete(network, key, args.sequence);
     let (key, claim) = claimed(session, args.owner.as_deref(), args.key, sign)?;
-    let call = Call::new(Method::DELETE, object_path(&key)).owner(claim);
+    let path = object_path(&key) + &deadline_query('?', args.deadline);
+    let call = Call::new(Method::DELETE, path).owner(claim);
     session.show(call, output, |reply: &DeleteReply, look| Ok(print::delete(reply, look)))
 }
 

@@ -8,9 +8,12 @@ use std::fmt::Write;
 use comet_runtime::{Value, dht::Usage};
 use serde_json::{Map, Value as Json};
 
-use crate::http::api::{
-    AnswerText, DeleteReply, FailedReplica, GetAllReply, InspectReply, LogsReply, LookupReply, NodeRef,
-    NodeReport, PutReply, ReplicaText, VersionText,
+use crate::{
+    http::api::{
+        AnswerText, DeleteReply, FailedReplica, GetAllReply, InspectReply, LogsReply, LookupReply, NodeRef,
+        NodeReport, PutReply, ReplicaText, VersionText,
+    },
+    operation::Role,
 };
 
 /// Hexadecimal digits by which a node or a hash is recognised.
@@ -150,7 +153,16 @@ pub(super) fn node(node: &NodeReport, look: Look) -> String {
         format_args!("holds    {records}, {size}, {} running", counted(node.active_objects, "object")),
     );
     line(&mut out, format_args!("knows    {}", counted(node.peers, "peer")));
+    line(&mut out, format_args!("role     {}", role(node.role)));
     out + &look.dim(&format!("comet {}, up for {}", printable(&node.version), seconds(node.uptime_seconds)))
+}
+
+fn role(role: Role) -> &'static str {
+    match role {
+        Role::Unknown => "server, if others can reach it; nobody could say yet",
+        Role::Server => "server: others can reach it",
+        Role::Client => "client: others cannot reach it, so it holds no replicas",
+    }
 }
 
 /// A section of settings, one to a line.

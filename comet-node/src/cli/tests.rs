@@ -200,7 +200,7 @@ fn the_node_answers_for_itself() {
         node.output(&["id"]),
         format!(
             "id       {id}\naddress  127.0.0.1:7401\nnetwork  test\n\
-             holds    2 records, 2.0 KiB, 1 object running\nknows    3 peers\ncomet 0.1.0, up for 90 s\n"
+             holds    2 records, 2.0 KiB, 1 object running\nknows    3 peers\nrole     server: others can reach it\ncomet 0.1.0, up for 90 s\n"
         )
     );
     assert_eq!(node.output(&["lookup", "k"]), format!("1) {id} 127.0.0.1:7401\n2 hops, 5 queries sent\n"));

@@ -15,6 +15,7 @@ use crate::{
     config::ReplicationConfig,
     json::to_json,
     key_text::{KeyText, hex, parse_hex},
+    operation::Role,
 };
 
 /// The body of a put.
@@ -325,6 +326,8 @@ pub struct NodeReport {
     pub addresses: Vec<SocketAddr>,
     /// The network it belongs to.
     pub network: String,
+    /// `client` if others cannot reach it from outside, `server` if they can, `unknown` until it knows.
+    pub role: Role,
     /// Comet's version.
     pub version: String,
     /// Seconds since it started.

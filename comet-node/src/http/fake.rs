@@ -18,6 +18,7 @@ use comet_runtime::{
 use comet_store::{Act, Statement, Version, content_hash};
 
 use super::{Backend, Health, Metric, NodeReport};
+use crate::operation::Role;
 
 pub(crate) const NETWORK: &str = "test";
 
@@ -144,6 +145,7 @@ impl Backend for Fake {
             id: replica().id,
             addresses: vec![replica().addr],
             network: NETWORK.to_owned(),
+            role: Role::Server,
             version: "0.1.0".to_owned(),
             uptime_seconds: 90,
             peers: 3,

@@ -53,10 +53,11 @@ pub(super) async fn put<B: Backend>(
     let key = key_of(&request, &served.limits)?;
     let put = match content_type(&request) {
         Some("application/json") => {
-            no_query(&request)?;
+            let query: DeadlineQuery = query_of(&request)?;
+            let deadline = query.deadline_ms.map(parse_deadline).transpose()?;
             let limit = JSON_BYTES_PER_BYTE * (served.limits.value_bytes + served.limits.code_bytes);
             let body = read_body(&request, payload, limit + JSON_BYTES_EXTRA, served.body_timeout).await?;
-            json_put(key, &body, &served.limits)?
+            Put { deadline, ..json_put(key, &body, &served.limits)? }
         }
         Some(OCTET_STREAM) => {
             let query: RawPutQuery = query_of(&request)?;
@@ -67,7 +68,8 @@ pub(super) async fn put<B: Backend>(
             let body = read_body(&request, payload, served.limits.value_bytes, served.body_timeout).await?;
             let ttl = query.ttl_seconds.map(Duration::from_secs);
             let data = Value::Str(body).encode();
-            Put { key, data, code: None, ttl, replicas: query.replicas, owner: None }
+            let deadline = query.deadline_ms.map(parse_deadline).transpose()?;
+            Put { key, data, code: None, ttl, replicas: query.replicas, owner: None, deadline }
         }
         _ => {
             let detail = "a put wants the Content-Type application/json or application/octet-stream";
@@ -117,9 +119,10 @@ pub(super) async fn delete<B: Backend>(
     served: web::Data<Served<B>>,
 ) -> Result<HttpResponse, Problem> {
     let key = key_of(&request, &served.limits)?;
-    no_query(&request)?;
+    let query: DeadlineQuery = query_of(&request)?;
+    let deadline = query.deadline_ms.map(parse_deadline).transpose()?;
     let owner = owner_of(&request)?;
-    let report = served.backend.delete(Delete { key, owner }).await?;
+    let report = served.backend.delete(Delete { key, owner, deadline }).await?;
     Ok(HttpResponse::Ok().json(DeleteReply::of(key, &report)))
 }
 
@@ -167,6 +170,13 @@ pub(super) fn empty_key() -> Problem {
 struct RawPutQuery {
     ttl_seconds: Option<u64>,
     replicas: Option<u8>,
+    deadline_ms: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeadlineQuery {
+    deadline_ms: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -267,6 +277,7 @@ fn json_put(key: Key, body: &[u8], limits: &Limits) -> Result<Put, Problem> {
         ttl: body.ttl_seconds.map(Duration::from_secs),
         replicas: body.replicas,
         owner,
+        deadline: None,
     })
 }
 

@@ -24,15 +24,16 @@ use rand_chacha::ChaCha12Rng;
 
 use crate::{
     actors::{
-        Access, Connect, Coordinator, CoordinatorConfig, Courier, CourierConfig, Desk, Responder,
-        ResponderConfig, RouterLinks,
+        Access, Connect, Coordinator, CoordinatorConfig, Courier, CourierConfig, Desk, Prober,
+        Replicator, ReplicatorConfig, Responder, ResponderConfig, RouterLinks, Scout, Surveyor,
     },
     bootstrap::{Bootstrap, CONTACTS_META, Connections, Joined, SaveContacts, decode_contacts},
     client::{Client, NodeFacts},
     config::{ContactPolicy, NodeConfig, PrivateNetworks},
-    operation::Gate,
+    operation::{Gate, OwnRole},
     threads::{Seat, Stage},
-    transport::{Ask, Close, Counters, Greet, Received},
+    transport::{Ask, Close, Counters, Greet, Probe, Received},
+    upkeep::UpkeepCounters,
 };
 
 /// State that handlers changed is saved within this time.
@@ -73,6 +74,8 @@ pub struct TransportLinks {
     pub ask: Recipient<Ask>,
     /// Finds out who answers at an address.
     pub greet: Recipient<Greet>,
+    /// Finds out whether strangers could connect to a contact.
+    pub probe: Recipient<Probe>,
     /// Stops it.
     pub close: Recipient<Close>,
     /// What it counts.
@@ -95,6 +98,7 @@ pub struct Assembly {
     courier: Seat<Courier>,
     coordinator: Seat<Coordinator>,
     responder: Seat<Responder>,
+    replicator: Seat<Replicator>,
     shards: Vec<Seat<Shard>>,
 }
 
@@ -106,6 +110,7 @@ impl Assembly {
             courier: Seat::new(),
             coordinator: Seat::new(),
             responder: Seat::new(),
+            replicator: Seat::new(),
             shards: (0..shards.max(1)).map(|_| Seat::new()).collect(),
         }
     }
@@ -137,7 +142,8 @@ impl Assembly {
         let gate =
             Arc::new(Gate::new(config.node.network.clone(), config.limits.clone(), &config.replication));
 
-        let router = parts.start_router(self.router, &courier_address);
+        let prober = parts.start_prober(&self.router.address());
+        let router = parts.start_router(self.router, &courier_address, &prober);
         let ask = parts.transport.ask.clone();
         let courier = network.seat(self.courier, move || Courier::new(ask, clock, CourierConfig::default()));
         courier.do_send(Connect(RouterLinks {
@@ -150,13 +156,40 @@ impl Assembly {
             own,
             gate: gate.clone(),
             replica: replica.clone(),
+            reader: parts.reader.clone(),
+            check: self.replicator.address().recipient(),
+            dial_back: prober.recipient(),
             closest: router.clone().recipient(),
             clock,
         };
         let heard = router.clone().recipient();
         network.seat(self.responder, move || Responder::new(desk, heard, ResponderConfig::default()));
-        let find_node = router.clone().recipient();
-        let access = Access { own, gate, replica, find_node, carry: courier.recipient(), clock };
+        let upkeep = Arc::<UpkeepCounters>::default();
+        let surveyor = Surveyor {
+            own,
+            gate: gate.clone(),
+            replica: replica.clone(),
+            reader: parts.reader.clone(),
+            closest: router.clone().recipient(),
+            find_node: router.clone().recipient(),
+            carry: courier.clone().recipient(),
+            counters: upkeep.clone(),
+            clock,
+        };
+        let replicator = parts.start_replicator(self.replicator, surveyor);
+        let (find_node, neighbours) = (router.clone().recipient(), router.clone().recipient());
+        let role = parts.start_scout(&router, &courier);
+        let access = Access {
+            own,
+            gate,
+            replica,
+            find_node,
+            neighbours,
+            carry: courier.recipient(),
+            check: replicator.recipient(),
+            role: role.clone(),
+            clock,
+        };
         let replication = CoordinatorConfig::new(config.replication.clone());
         let coordinator = network.seat(self.coordinator, move || Coordinator::new(access, replication));
         let bootstrap = parts.start_bootstrap(&router);
@@ -165,11 +198,12 @@ impl Assembly {
             own,
             network: config.node.network.clone(),
             alone_by_choice: config.node.peers.is_empty(),
+            role,
             started: clock.now(),
             clock,
         };
         let Parts { reader, transport, store, .. } = parts;
-        let client = Client::new(facts, coordinator, router.clone(), reader, directory, transport.counters);
+        let client = Client::new(facts, coordinator, router.clone(), reader, directory, transport.counters, upkeep);
         Crew { client, bootstrap, router, transport: transport.close, shards, store }
     }
 }
@@ -187,6 +221,7 @@ impl Parts<'_> {
             save: store.clone().recipient(),
             log: store.clone().recipient(),
             delete: store.clone().recipient(),
+            release: store.clone().recipient(),
             flush: store.clone().recipient(),
             reader: self.reader.clone(),
             network: coordinator.clone().recipient(),
@@ -217,16 +252,47 @@ impl Parts<'_> {
         shards
     }
 
-    fn start_router(&mut self, seat: Seat<Router>, courier: &Addr<Courier>) -> Addr<Router> {
+    fn start_prober(&self, router: &Addr<Router>) -> Addr<Prober> {
+        let (probe, clock) = (self.transport.probe.clone(), self.clock);
+        let (reached, unreachable) = (router.clone().recipient(), router.clone().recipient());
+        self.stages.network.start(move || Prober::new(probe, reached, unreachable, clock))
+    }
+
+    fn start_scout(&mut self, router: &Addr<Router>, courier: &Addr<Courier>) -> OwnRole {
+        let role = OwnRole::default();
+        let (contacts, carry) = (router.clone().recipient(), courier.clone().recipient());
+        let (shown, rng) = (role.clone(), child(&mut self.rng));
+        self.stages.network.start(move || Scout::new(contacts, carry, shown, rng));
+        role
+    }
+
+    fn start_router(
+        &mut self,
+        seat: Seat<Router>,
+        courier: &Addr<Courier>,
+        prober: &Addr<Prober>,
+    ) -> Addr<Router> {
         let private_ranges = match self.config.routing.private_ranges {
             PrivateNetworks::Exempt => PrivateRanges::Exempt,
             PrivateNetworks::Counted => PrivateRanges::Counted,
         };
         let table = TableConfig { private_ranges, ..TableConfig::default() };
         let config = RouterConfig { table, ..RouterConfig::default() };
-        let outbound = Outbound { find_node: courier.clone().recipient(), ping: courier.clone().recipient() };
+        let outbound = Outbound {
+            find_node: courier.clone().recipient(),
+            ping: courier.clone().recipient(),
+            probe: prober.clone().recipient(),
+        };
         let (own, clock, rng) = (self.own.id, self.clock, child(&mut self.rng));
         self.stages.network.seat(seat, move || Router::new(own, clock, rng, config, outbound))
+    }
+
+    fn start_replicator(&mut self, seat: Seat<Replicator>, surveyor: Surveyor) -> Addr<Replicator> {
+        let replication = &self.config.replication;
+        let period = Duration::from_secs(replication.upkeep_seconds);
+        let config = ReplicatorConfig::new(period, replication.upkeep_bytes_per_second);
+        let rng = child(&mut self.rng);
+        self.stages.network.seat(seat, move || Replicator::new(surveyor, config, rng))
     }
 
     fn start_bootstrap(&mut self, router: &Addr<Router>) -> Addr<Bootstrap> {
@@ -239,7 +305,7 @@ impl Parts<'_> {
         };
         let to = Connections {
             greet: self.transport.greet.clone(),
-            answered: router.clone().recipient(),
+            reached: router.clone().recipient(),
             find_node: router.clone().recipient(),
             contacts: router.clone().recipient(),
             table_size: router.clone().recipient(),

@@ -9,16 +9,20 @@ use comet_routing::{Contact, Key, clock::WallMs};
 use comet_runtime::{
     Bounds, Caller, DecodeError, Limits, Origin, REPLICAS_MAX, Refusal, Trail, Value, visit::Visit,
 };
-use comet_store::{Act, Code, Hash, Ownership, OwnershipError, Record, Statement, Version, content_hash};
+use comet_store::{Act, Code, Deletion, Ownership, OwnershipError, Record, Statement, Version, content_hash};
 
 use crate::{
     config::ReplicationConfig,
-    wire::{self, Object, Request, VALUE_BYTES_MAX},
+    wire::{self, Object, Request, Summary, VALUE_BYTES_MAX},
 };
 
-/// How far ahead of this node's clock the sequence number of an unsigned put may be, in microseconds: a day.
-/// Without a bound, one put could outrank all later ones for ever.
+/// How far ahead of this node's clock the sequence number of an unsigned put or deletion may be, in
+/// microseconds: a day. Without a bound, one could outrank all later ones for ever.
 const SEQUENCE_AHEAD_US: u64 = 24 * 3_600 * 1_000_000;
+
+/// The highest sequence number with which an owner may sign a put, half of what there is: room for a clock in
+/// nanoseconds. A deletion may have one more, so that no put by mistake locks its key for ever.
+const SIGNED_SEQUENCE_MAX: u64 = u64::MAX / 2;
 
 /// How old, or how far ahead, a proof for reading a log may be, in seconds.
 const PROOF_SECONDS: u64 = 300;
@@ -46,6 +50,18 @@ pub enum Admitted {
         /// So many at most.
         count: usize,
     },
+    /// Say what this node has of these objects.
+    Compare {
+        /// The objects, with the versions that the asker holds.
+        summaries: Vec<Summary>,
+    },
+    /// See soon whether this object's replicas are as they should be.
+    Check {
+        /// The object.
+        key: Key,
+    },
+    /// Say whether the asking node can be reached.
+    DialBack,
     /// Ask an object.
     Visit {
         /// Which.
@@ -80,6 +96,9 @@ impl Gate {
             Request::FindNode { target, count } => {
                 return Ok(Admitted::FindNode { target, count: usize::from(count) });
             }
+            Request::Digest { summaries } => return Ok(Admitted::Compare { summaries }),
+            Request::Check { key } => return Ok(Admitted::Check { key }),
+            Request::DialBack => return Ok(Admitted::DialBack),
             Request::Get { key, payload, callback, trail } => {
                 let payload = payload.map(|payload| self.value("the payload", &payload)).transpose()?;
                 (key, Visit::Get { caller: Caller { callback, ..caller }, payload, trail: granted(trail) })
@@ -94,10 +113,10 @@ impl Gate {
                 let caller = Caller { owner: owner_of(&copy), origin: Origin::Replica, ..caller };
                 (copy.key, Visit::Put { caller, record: Box::new(copy), trail: granted(trail) })
             }
-            Request::Delete { key, owner, trail } => {
-                let signed = owner.as_ref().map(|(sequence, _)| *sequence);
-                let owner = self.deleter(&key, owner.as_ref())?;
-                (key, Visit::Delete { caller: Caller { owner, ..caller }, signed, trail: granted(trail) })
+            Request::Delete { key, sequence, ownership, trail } => {
+                let deletion = self.deletion(&key, sequence, ownership, now_ms)?;
+                let owner = deletion.ownership.as_ref().map(|ownership| ownership.public_key);
+                (key, Visit::Delete { caller: Caller { owner, ..caller }, deletion, trail: granted(trail) })
             }
             Request::Inspect { key } => (key, Visit::Inspect),
             Request::Logs { key, proof } => {
@@ -120,7 +139,7 @@ impl Gate {
             return Err(too_large("the code", code_bytes, self.limits.code_bytes));
         }
         match &ownership {
-            Some(_) => must_be_owned(&key)?,
+            Some(_) => may_sign(&key, sequence, SIGNED_SEQUENCE_MAX)?,
             None => self.check_sequence(sequence, now_ms)?,
         }
         self.value("the value", &data)?;
@@ -174,20 +193,34 @@ impl Gate {
         })
     }
 
+    /// The highest sequence number that an unsigned put or deletion may have at `now_ms`.
+    pub fn sequence_max(&self, now_ms: WallMs) -> u64 {
+        now_ms.saturating_mul(1_000).saturating_add(SEQUENCE_AHEAD_US)
+    }
+
     fn check_sequence(&self, sequence: u64, now_ms: WallMs) -> Result<(), Refusal> {
-        let latest = now_ms.saturating_mul(1_000).saturating_add(SEQUENCE_AHEAD_US);
-        if sequence > latest {
-            return Err(Refusal::Invalid("the put is dated more than a day ahead".into()));
+        if sequence > self.sequence_max(now_ms) {
+            return Err(Refusal::Invalid("the request is dated more than a day ahead".into()));
         }
         Ok(())
     }
 
-    /// The owner that signed a deletion; an unsigned one is the object's to judge.
-    fn deleter(&self, key: &Key, owner: Option<&(u64, Ownership)>) -> Result<Option<Hash>, Refusal> {
-        let Some((sequence, ownership)) = owner else { return Ok(None) };
-        must_be_owned(key)?;
-        self.verify(ownership, key, *sequence, Act::Delete)?;
-        Ok(Some(ownership.public_key))
+    /// What a deletion deletes; an unsigned one is the object's to judge.
+    fn deletion(
+        &self,
+        key: &Key,
+        sequence: u64,
+        ownership: Option<Ownership>,
+        now_ms: WallMs,
+    ) -> Result<Deletion, Refusal> {
+        match &ownership {
+            Some(ownership) => {
+                may_sign(key, sequence, SIGNED_SEQUENCE_MAX + 1)?;
+                self.verify(ownership, key, sequence, Act::Delete)?;
+            }
+            None => self.check_sequence(sequence, now_ms)?,
+        }
+        Ok(Deletion::up_to(sequence, ownership))
     }
 
     fn may_read_log(
@@ -225,6 +258,15 @@ fn granted(trail: wire::Trail) -> Trail {
 
 fn owner_of(record: &Record) -> Option<[u8; 32]> {
     record.ownership.as_ref().map(|ownership| ownership.public_key)
+}
+
+fn may_sign(key: &Key, sequence: u64, max: u64) -> Result<(), Refusal> {
+    must_be_owned(key)?;
+    if sequence > max {
+        let text = format!("the owner signed the sequence number {sequence}, and the highest is {max}");
+        return Err(Refusal::Invalid(text));
+    }
+    Ok(())
 }
 
 fn must_be_owned(key: &Key) -> Result<(), Refusal> {

@@ -4,9 +4,9 @@
 //! a request may do here; [`request`] turns what clients and objects want into requests and [`reply_of`]
 //! turns what a replica did into a reply. The actors in [`crate::actors`] drive them.
 
-mod estimates;
 mod gate;
 mod places;
+mod reachability;
 mod read;
 mod reply;
 pub mod request;
@@ -19,9 +19,9 @@ use comet_runtime::Refusal;
 
 use crate::wire::Reply;
 
-pub use estimates::Estimates;
 pub use gate::{Admitted, Gate};
 pub use places::{Place, Places};
+pub use reachability::{OwnRole, PROBE_DEADLINE, Pauses, Reachability, Role};
 pub use read::{Read, ReadOutcome, ReadStep, Rule};
 pub use reply::reply_of;
 pub use roster::CANDIDATES_MAX;

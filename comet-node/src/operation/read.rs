@@ -4,6 +4,10 @@
 //! the next one as soon as a node fails, is suspect, or does not hold the object. That an object does not
 //! exist is concluded only when as many of the closest *live* nodes as could hold it have said so. A suspect
 //! is waited for when nobody else could still answer, but not longer than [`PATIENCE`].
+//!
+//! A read may begin before anybody has searched for the nodes closest to the key: with those that are
+//! [known](Read::unsearched) to be close. It asks for the search as soon as one of them is no help, and
+//! concludes nothing but an answer before that has ended.
 
 use std::time::{Duration, Instant};
 
@@ -17,6 +21,10 @@ use super::{
 
 /// How long a suspect is waited for after it became one: a second, the longest timeout of any peer.
 const PATIENCE: Duration = rtt::TIMEOUT_MAX;
+
+/// How many nodes a [hasty](Read::hasty) read of one answer asks at once at most. When the nearest nodes do not
+/// hold an object, it probably does not exist, and hearing that from all of them one by one takes long.
+const BREADTH_MAX: usize = 4;
 
 /// Whose answers a [`Read`] wants.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +47,8 @@ pub enum Rule<T> {
 pub enum ReadStep<T> {
     /// Ask this node, then poll again.
     Ask(Contact),
+    /// Begin to search for the nodes closest to the key, then poll again: see [`Read::on_found`].
+    Search,
     /// Nothing to do before `until` unless something is reported.
     Wait {
         /// When to poll again at the latest.
@@ -65,6 +75,18 @@ pub struct Read<T> {
     /// Live nodes to be heard before the search ends.
     reach: usize,
     period: Period,
+    search: Search,
+    hasty: bool,
+}
+
+/// How far the search for the nodes closest to the key has come.
+#[derive(Clone, Debug, PartialEq)]
+enum Search {
+    /// The nodes that are known may do.
+    Unneeded,
+    Running,
+    Ended,
+    Failed(Refusal),
 }
 
 impl<T: Clone> Read<T> {
@@ -75,7 +97,30 @@ impl<T: Clone> Read<T> {
         reach: usize,
         period: Period,
     ) -> Self {
-        Self { roster: Roster::new(candidates), rule, reach, period }
+        let roster = Roster::new(candidates);
+        Self { roster, rule, reach, period, search: Search::Ended, hasty: false }
+    }
+
+    /// Its candidates are only those that happen to be known: it searches for others if they are no help.
+    pub fn unsearched(self) -> Self {
+        Self { search: Search::Unneeded, ..self }
+    }
+
+    /// It would rather hear two replicas than wait for a slow one, and asks several nodes at once after some
+    /// that do not hold the object. So a handler may run on more than one replica.
+    pub fn hasty(self) -> Self {
+        Self { hasty: true, ..self }
+    }
+
+    /// The search found these live nodes, nearest first.
+    pub fn on_found(&mut self, nodes: impl IntoIterator<Item = Contact>) {
+        self.roster.settle_on(nodes);
+        self.search = Search::Ended;
+    }
+
+    /// The search could not be made.
+    pub fn on_search_failed(&mut self, refusal: Refusal) {
+        self.search = Search::Failed(refusal);
     }
 
     /// This replica answered.
@@ -98,20 +143,32 @@ impl<T: Clone> Read<T> {
         self.roster.suspect(&node.id, now);
     }
 
+    /// This node has the request, but takes longer to answer than the network does.
+    pub fn on_slow(&mut self, node: &Contact) {
+        if self.hasty {
+            self.roster.slow(&node.id);
+        }
+    }
+
     /// What to do next.
     pub fn poll(&mut self, now: Instant) -> ReadStep<T> {
         let tally = self.roster.tally();
         if self.is_satisfied(&tally) || now >= self.period.deadline {
             return ReadStep::Done(self.conclude(&tally, now));
         }
-        let in_reach = tally.heard() + tally.asked < self.reach;
+        let helpless = tally.suspect + tally.absent + tally.refused + tally.failed;
+        if self.search == Search::Unneeded && (helpless > 0 || self.roster.len() == 0) {
+            self.search = Search::Running;
+            return ReadStep::Search;
+        }
+        let in_reach = tally.heard() + tally.asked + tally.slow < self.reach;
         if in_reach
-            && self.expected(&tally) < self.needed()
+            && self.expected(&tally) < self.needed() + self.breadth(&tally)
             && let Some(next) = self.roster.ask_next()
         {
             return ReadStep::Ask(next);
         }
-        if tally.asked > 0 {
+        if tally.asked + tally.slow > 0 || self.search == Search::Running {
             return ReadStep::Wait { until: self.period.deadline };
         }
         match self.patient_until(&tally, now) {
@@ -131,9 +188,19 @@ impl<T: Clone> Read<T> {
 
     /// Answers towards [`Self::needed`] that there are, or are to come from nodes that are not suspect.
     fn expected(&self, tally: &Tally) -> usize {
+        // One slow node is done without; if the next is slow as well, it is the object that is slow.
+        let awaited = tally.asked + tally.slow.saturating_sub(1);
         match self.rule {
-            Rule::Quorum { same, .. } => self.agreeing(same).len() + tally.asked,
-            Rule::First | Rule::All => tally.answered + tally.asked,
+            Rule::Quorum { same, .. } => self.agreeing(same).len() + awaited,
+            Rule::First | Rule::All => tally.answered + awaited,
+        }
+    }
+
+    /// Nodes to be asked at once besides those that are needed.
+    fn breadth(&self, tally: &Tally) -> usize {
+        match self.rule {
+            Rule::First if self.hasty => tally.absent.min(BREADTH_MAX - 1),
+            Rule::First | Rule::All | Rule::Quorum { .. } => 0,
         }
     }
 
@@ -200,11 +267,14 @@ impl<T: Clone> Read<T> {
             return self.disagreement(tally);
         }
         let verdict = self.roster.refusals(is_verdict).next();
-        let refusal =
-            verdict.or_else(|| self.roster.refusals(|refusal| *refusal != Refusal::NotFound).next());
+        let search = if let Search::Failed(refusal) = &self.search { Some(refusal) } else { None };
+        let refusal = verdict
+            .or(search)
+            .or_else(|| self.roster.refusals(|refusal| *refusal != Refusal::NotFound).next());
+        let unheard = tally.asked + tally.slow > 0 || self.search == Search::Running || tally.absent == 0;
         match refusal {
             Some(refusal) => refusal.clone(),
-            None if late && (tally.asked > 0 || tally.absent == 0) => self.period.timeout(),
+            None if late && unheard => self.period.timeout(),
             None if tally.absent > 0 => Refusal::NotFound,
             None if self.roster.len() == 0 => Refusal::Unreachable("no node to ask is known".into()),
             None => Refusal::Unreachable(format!(

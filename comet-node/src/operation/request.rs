@@ -35,7 +35,8 @@ pub fn object_of(put: dht::Put, sequence: u64, config: &ReplicationConfig) -> Ob
 
 /// The value that an object puts.
 pub fn object_from(key: Key, data: &Value, sequence: u64, config: &ReplicationConfig) -> Object {
-    let put = dht::Put { key, data: data.encode(), code: None, ttl: None, replicas: None, owner: None };
+    let data = data.encode();
+    let put = dht::Put { key, data, code: None, ttl: None, replicas: None, owner: None, deadline: None };
     object_of(put, sequence, config)
 }
 
@@ -85,7 +86,8 @@ mod tests {
 
     fn put(ttl: Option<Duration>, owner: Option<(u64, Ownership)>) -> Object {
         let data = Bytes::from_static(b"\xc0");
-        let put = dht::Put { key: Key::of("k"), data, code: None, ttl, replicas: None, owner };
+        let put =
+            dht::Put { key: Key::of("k"), data, code: None, ttl, replicas: None, owner, deadline: None };
         object_of(put, 7, &ReplicationConfig::default())
     }
 

@@ -14,6 +14,8 @@ pub(super) enum Standing<T> {
     Unasked,
     /// Its answer is awaited.
     Asked,
+    /// It has the request and takes its time.
+    Slow,
     /// Its request was not acknowledged in time; an answer still counts.
     Suspect {
         since: Instant,
@@ -36,6 +38,7 @@ pub(super) struct Roster<T> {
 pub(super) struct Tally {
     pub(super) unasked: usize,
     pub(super) asked: usize,
+    pub(super) slow: usize,
     pub(super) suspect: usize,
     pub(super) answered: usize,
     /// Refusals that another node would give as well: see [`is_verdict`].
@@ -86,7 +89,7 @@ impl<T> Roster<T> {
     /// Ends the wait for a node; ignored if it is not awaited.
     pub(super) fn settle(&mut self, id: &NodeId, standing: Standing<T>) {
         if let Some(awaited) = self.find(id)
-            && matches!(awaited, Standing::Asked | Standing::Suspect { .. })
+            && matches!(awaited, Standing::Asked | Standing::Slow | Standing::Suspect { .. })
         {
             *awaited = standing;
         }
@@ -95,6 +98,27 @@ impl<T> Roster<T> {
     pub(super) fn suspect(&mut self, id: &NodeId, since: Instant) {
         if let Some(awaited @ Standing::Asked) = self.find(id) {
             *awaited = Standing::Suspect { since };
+        }
+    }
+
+    pub(super) fn slow(&mut self, id: &NodeId) {
+        if let Some(awaited @ Standing::Asked) = self.find(id) {
+            *awaited = Standing::Slow;
+        }
+    }
+
+    /// Takes these nodes, nearest first, instead of those from before. Who is among both stands as before; of
+    /// the others those stay whose answer is there or may come in time.
+    pub(super) fn settle_on(&mut self, nodes: impl IntoIterator<Item = Contact>) {
+        let before = std::mem::replace(self, Self::new(nodes)).candidates;
+        for (contact, standing) in before {
+            match self.find(&contact.id) {
+                Some(known) => *known = standing,
+                None if matches!(standing, Standing::Asked | Standing::Slow | Standing::Answered(_)) => {
+                    self.candidates.push((contact, standing));
+                }
+                None => {}
+            }
         }
     }
 
@@ -108,6 +132,7 @@ impl<T> Roster<T> {
             let count = match standing {
                 Standing::Unasked => &mut tally.unasked,
                 Standing::Asked => &mut tally.asked,
+                Standing::Slow => &mut tally.slow,
                 Standing::Suspect { .. } => &mut tally.suspect,
                 Standing::Answered(_) => &mut tally.answered,
                 Standing::Refused(Refusal::NotFound) => &mut tally.absent,
@@ -144,7 +169,9 @@ impl<T> Roster<T> {
     pub(super) fn failures(&self, late: Option<&Refusal>) -> Vec<(Contact, Refusal)> {
         let failure = |(contact, standing): &(Contact, Standing<T>)| match standing {
             Standing::Refused(refusal) | Standing::Failed(refusal) => Some((*contact, refusal.clone())),
-            Standing::Asked | Standing::Suspect { .. } => late.map(|late| (*contact, late.clone())),
+            Standing::Asked | Standing::Slow | Standing::Suspect { .. } => {
+                late.map(|late| (*contact, late.clone()))
+            }
             Standing::Unasked | Standing::Answered(_) => None,
         };
         self.candidates.iter().filter_map(failure).collect()

@@ -4,8 +4,9 @@
 //! suspect. It is [done](WriteStep::Done) as soon as a quorum has stored it, and may then be driven on until
 //! it is [over](WriteStep::Over), so that the rest is stored as well.
 //!
-//! *How many copies.* No more than there are nodes: of `wanted` 8 in a swarm of 3 nodes become 3. The quorum
-//! is a majority of that number. A configured quorum is never more than what the put asks for, but it is not
+//! *How many copies.* No more than there are nodes: of `wanted` 8 in a swarm of 3 nodes become 3. Nodes that were
+//! there a short while ago count as well, so that a node that is cut off from its swarm does not take itself for
+//! one. The quorum is a majority of that number. A configured quorum is never more than what the put asks for, but it is not
 //! lowered for want of nodes: who insists on three copies is refused while there are only two nodes.
 
 use std::time::Instant;
@@ -53,6 +54,8 @@ pub struct WriteOutcome<T> {
 #[derive(Clone, Debug)]
 pub struct Write<T> {
     roster: Roster<T>,
+    /// Nodes that are missed.
+    missed: usize,
     wanted: usize,
     quorum: usize,
     period: Period,
@@ -67,20 +70,22 @@ enum Phase {
 }
 
 impl<T: Clone> Write<T> {
-    /// A write of `wanted` copies (at least one) to the first of `candidates`, which come nearest first.
+    /// A write of `wanted` copies (at least one) to the first of `candidates`, which come nearest first; besides
+    /// them so many nodes are `missed`.
     ///
     /// `quorum` is the configured one, `None` for a majority.
     pub fn new(
         candidates: impl IntoIterator<Item = Contact>,
+        missed: usize,
         wanted: u8,
         quorum: Option<u8>,
         period: Period,
     ) -> Self {
         let roster = Roster::new(candidates);
         let asked_for = usize::from(wanted.max(1));
-        let wanted = asked_for.min(roster.len());
+        let wanted = asked_for.min(roster.len().saturating_add(missed));
         let quorum = quorum.map_or(wanted / 2 + 1, |quorum| usize::from(quorum).clamp(1, asked_for));
-        Self { roster, wanted, quorum, period, phase: Phase::Undecided }
+        Self { roster, missed, wanted, quorum, period, phase: Phase::Undecided }
     }
 
     /// This node has stored it.
@@ -163,6 +168,10 @@ impl<T: Clone> Write<T> {
         let reasons: Vec<_> = self.roster.failures(late).into_iter().map(|(_, refusal)| refusal).collect();
         let reason = match commonest(reasons.iter()) {
             Some((refusal, _)) => refusal.to_string(),
+            None if self.missed > 0 => {
+                let (there, gone) = (self.roster.len(), self.missed);
+                format!("of the nodes for it {there} answer and {gone} stopped answering a short while ago")
+            }
             None => format!("the swarm has {} nodes for it", self.roster.len()),
         };
         Refusal::NoQuorum {

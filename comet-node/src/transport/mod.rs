@@ -72,6 +72,19 @@ pub struct Greet {
     pub deadline: Duration,
 }
 
+/// See whether strangers could connect to a contact: answered when that is known.
+///
+/// The connection is a new one from another port than all others, so that a network which lets in only those
+/// to whom its nodes turned first does not take it for one of them. It is closed at once.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Result<(), TransportError>")]
+pub struct Probe {
+    /// Who has to be there, and where.
+    pub contact: Contact,
+    /// When to give up, from now.
+    pub deadline: Duration,
+}
+
 /// Drop what is kept open to a peer; what is under way fails with [`TransportError::Closed`].
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]

@@ -1,9 +1,11 @@
 //! The transport over QUIC: one UDP socket for dialling and being dialled, one connection per peer, one
-//! stream per request.
+//! stream per request. A second socket is there to see whether peers can be reached by strangers.
 //!
 //! The actor owns the set of connections and decides who may connect; the bytes of a request never pass its
 //! mailbox, they go between the asking task and the connection. Everything that can be decided without a
 //! socket is decided elsewhere: who enters by `Admission`, which connection is used by `Pool`.
+
+mod endpoint;
 
 use std::{
     collections::BTreeMap,
@@ -19,18 +21,14 @@ use actix::{
 };
 use comet_routing::{Contact, NodeId};
 use futures_util::future::{BoxFuture, FutureExt, Shared};
-use quinn::{
-    AckFrequencyConfig, ClientConfig, ConnectionError, ConnectionId, ConnectionIdGenerator, Endpoint,
-    EndpointConfig, IdleTimeout, Incoming, ServerConfig, TokioRuntime, TransportErrorCode, VarInt,
-};
-use ring::{hmac, rand::SystemRandom};
+use quinn::{ConnectionError, Endpoint, Incoming, TransportErrorCode};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::{Instant, timeout},
 };
 
 use super::{
-    Ask, Close, Counters, Forget, Greet, LocalAddress, Pending, Received, Rtt, TransportConfig,
+    Ask, Close, Counters, Forget, Greet, LocalAddress, Pending, Probe, Received, Rtt, TransportConfig,
     TransportError,
     admission::{Admission, Source, Verdict},
     config::duration,
@@ -47,19 +45,11 @@ use crate::{
 /// Messages that wait for the transport before senders have to.
 const MAILBOX: usize = 1024;
 
-/// Length of this node's connection ids.
-const CONNECTION_ID_BYTES: usize = 8;
-
 /// The name that TLS wants of a server; no node looks at it.
 const SERVER_NAME: &str = "comet";
 
-/// Longest that peers may delay an acknowledgement. QUIC's usual 25 ms would make every peer with a slow
-/// handler suspect, as 25 ms is also the shortest timeout.
-const ACKNOWLEDGE_WITHIN: Duration = Duration::from_millis(5);
-
-/// Bytes kept of one, and of all, connections whose handshake was not decided upon yet.
-const UNDECIDED_BYTES: u64 = 16 * 1024;
-const UNDECIDED_BYTES_TOTAL: u64 = 4 * 1024 * 1024;
+/// Probes under way.
+const PROBES_MAX: usize = 128;
 
 /// How long the peers have to hear that this node closes.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -73,6 +63,9 @@ pub struct QuicTransport {
     socket: Option<UdpSocket>,
     local: SocketAddr,
     endpoint: Option<Endpoint>,
+    /// Dials from a port of its own; accepts nothing.
+    prober: Option<Endpoint>,
+    probes: Arc<Semaphore>,
     started: Instant,
     pool: Pool<Arc<Link>>,
     admission: Admission,
@@ -156,6 +149,8 @@ impl QuicTransport {
             socket: Some(socket),
             local,
             endpoint: None,
+            prober: None,
+            probes: semaphore(PROBES_MAX),
             started: Instant::now(),
             pool: Pool::new(config.connections_max),
             admission: Admission::new(config.clone()),
@@ -228,10 +223,14 @@ impl Actor for QuicTransport {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
         let Some(socket) = self.socket.take() else { return };
-        match endpoint(socket, &self.identity, &self.network, &self.config) {
+        match endpoint::open(socket, &self.identity, &self.network, &self.config) {
             Ok(endpoint) => {
                 tokio::spawn(accept(endpoint.clone(), ctx.address().downgrade()));
                 self.endpoint = Some(endpoint);
+                match endpoint::open_prober(self.local, &self.identity, &self.network, &self.config) {
+                    Ok(prober) => self.prober = Some(prober),
+                    Err(error) => log::error!("cannot open a UDP socket to probe peers from: {error}"),
+                }
             }
             Err(error) => {
                 log::error!("cannot use the UDP socket {}: {error}", self.local);
@@ -241,7 +240,7 @@ impl Actor for QuicTransport {
     }
 
     fn stopped(&mut self, _ctx: &mut Self::Context) {
-        if let Some(endpoint) = self.endpoint.take() {
+        for endpoint in self.endpoint.take().into_iter().chain(self.prober.take()) {
             endpoint.close(CODE_DONE, b"stopping");
         }
     }
@@ -286,6 +285,32 @@ impl Handler<Greet> for QuicTransport {
         Box::pin(async move {
             let linked = timeout(greet.deadline.min(TTL_MAX), dial?).await;
             Ok(linked.map_err(|_| TransportError::TimedOut)??.contact())
+        })
+    }
+}
+
+impl Handler<Probe> for QuicTransport {
+    type Result = ResponseFuture<Result<(), TransportError>>;
+
+    fn handle(&mut self, Probe { contact, deadline }: Probe, _ctx: &mut Self::Context) -> Self::Result {
+        let permit = Arc::clone(&self.probes).try_acquire_owned();
+        let prober = self.prober.clone();
+        let (started, counters) = (self.started, Arc::clone(&self.counters));
+        Box::pin(async move {
+            let _permit = permit.map_err(|_| TransportError::Busy)?;
+            let prober = prober.ok_or(TransportError::Closed)?;
+            Counters::count(&counters.dials);
+            let callee = Callee { addr: contact.addr, id: Some(contact.id) };
+            match dial(prober, callee, deadline.min(TTL_MAX), started).await {
+                Ok(link) => {
+                    link.connection.close(CODE_DONE, b"reached");
+                    Ok(())
+                }
+                Err(error) => {
+                    Counters::count(&counters.dials_failed);
+                    Err(error)
+                }
+            }
         })
     }
 }
@@ -536,77 +561,6 @@ async fn shake_hands(incoming: Incoming, limit: Duration, started: Instant) -> O
     let connection = timeout(limit, incoming.accept().ok()?).await.ok()?.ok()?;
     let peer = tls::peer_of(&connection)?;
     Some(Link::new(connection, peer, millis(started.elapsed())))
-}
-
-fn endpoint(
-    socket: UdpSocket,
-    identity: &Identity,
-    network: &str,
-    config: &TransportConfig,
-) -> io::Result<Endpoint> {
-    let limits = Arc::new(connection_limits(config));
-    let mut server = ServerConfig::with_crypto(tls::server(identity, network));
-    server
-        .transport_config(Arc::clone(&limits))
-        .max_incoming(config.handshakes_max.max(1))
-        .incoming_buffer_size(UNDECIDED_BYTES)
-        .incoming_buffer_size_total(UNDECIDED_BYTES_TOTAL);
-    let mut client = ClientConfig::new(tls::client(identity, network));
-    client.transport_config(limits);
-    let mut endpoint =
-        Endpoint::new(endpoint_config(identity), Some(server), socket, Arc::new(TokioRuntime))?;
-    endpoint.set_default_client_config(client);
-    Ok(endpoint)
-}
-
-/// The key outlives a restart, so that a restarted node can tell its peers at once that it no longer knows
-/// their connections (RFC 9000, section 10.3) instead of leaving them to their timeouts.
-fn endpoint_config(identity: &Identity) -> EndpointConfig {
-    let reset = identity.derived_secret("quic stateless reset");
-    let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &reset)));
-    config.cid_generator(|| Box::new(RandomConnectionIds));
-    config
-}
-
-/// Connection ids without a mark of the process that made them: quinn's own are ignored, rather than reset,
-/// by a process that did not make them.
-struct RandomConnectionIds;
-
-impl ConnectionIdGenerator for RandomConnectionIds {
-    fn generate_cid(&mut self) -> ConnectionId {
-        let id: [u8; CONNECTION_ID_BYTES] = ring::rand::generate(&SystemRandom::new())
-            .expect("the system gives random numbers, or nothing is safe")
-            .expose();
-        ConnectionId::new(&id)
-    }
-
-    fn cid_len(&self) -> usize {
-        CONNECTION_ID_BYTES
-    }
-
-    fn cid_lifetime(&self) -> Option<Duration> {
-        None
-    }
-}
-
-fn connection_limits(config: &TransportConfig) -> quinn::TransportConfig {
-    let mut acknowledgements = AckFrequencyConfig::default();
-    acknowledgements.max_ack_delay(Some(ACKNOWLEDGE_WITHIN));
-    let idle = IdleTimeout::try_from(duration(config.idle_ms)).expect("an hour is a valid idle timeout");
-    let frame = VarInt::from_u32(FRAME_BYTES_MAX as u32);
-    let mut limits = quinn::TransportConfig::default();
-    limits
-        .max_concurrent_bidi_streams(config.requests_per_connection_max.into())
-        .max_concurrent_uni_streams(0_u32.into())
-        .max_idle_timeout(Some(idle))
-        .keep_alive_interval(None)
-        .stream_receive_window(frame)
-        .receive_window(config.receive_window_bytes.into())
-        .send_window(config.receive_window_bytes.into())
-        .initial_rtt(duration(config.stranger_rtt_ms))
-        .ack_frequency_config(Some(acknowledgements))
-        .datagram_receive_buffer_size(None);
-    limits
 }
 
 fn semaphore(permits: usize) -> Arc<Semaphore> {

@@ -11,7 +11,10 @@ use comet_runtime::{
 use comet_store::Version;
 use serde::{Deserialize, Serialize};
 
-use super::{DecodeError, FRAME_BYTES_MAX, field, refusal::RefusalFields, scan, to_frame, too_large};
+use super::{
+    DecodeError, FRAME_BYTES_MAX, Verdict, digest::verdicts, field, refusal::RefusalFields, scan, to_frame,
+    too_large,
+};
 
 /// The answer to a request.
 pub type Answer = Result<Reply, Refusal>;
@@ -65,6 +68,23 @@ pub enum Reply {
         /// True if this replica held the object.
         #[serde(rename = "h")]
         held: bool,
+    },
+    /// To [`super::Request::Digest`].
+    #[serde(rename = "compared")]
+    Compared {
+        /// One for each summary, in their order.
+        #[serde(rename = "l", with = "verdicts")]
+        verdicts: Vec<Verdict>,
+    },
+    /// To [`super::Request::Check`].
+    #[serde(rename = "noted", with = "field::no_fields")]
+    Noted,
+    /// To [`super::Request::DialBack`].
+    #[serde(rename = "dialled")]
+    Dialled {
+        /// True if the asking node was reached at the address from which it asked.
+        #[serde(rename = "r")]
+        reachable: bool,
     },
     /// To [`super::Request::Inspect`].
     #[serde(rename = "held")]
@@ -138,9 +158,8 @@ pub fn encode_answer(answer: &Answer) -> Bytes {
 /// version does not know is read as [`Refusal::Refused`] with the kind's name.
 pub fn decode_answer(frame: &[u8]) -> Result<Answer, DecodeError> {
     match scan::name_of(frame)? {
-        "pong" | "nodes" | "got" | "stored" | "deleted" | "held" | "log" => {
-            Ok(Ok(rmp_serde::from_slice(frame)?))
-        }
+        "pong" | "nodes" | "got" | "stored" | "deleted" | "held" | "log" | "compared" | "noted"
+        | "dialled" => Ok(Ok(rmp_serde::from_slice(frame)?)),
         "error" => super::refusal::decode(frame).map(Err),
         unknown => Err(DecodeError::Unsupported(unknown.to_owned())),
     }

@@ -116,17 +116,27 @@ fn requests() -> Vec<(Request, &'static str)> {
              6d14a16403",
         ),
         (
-            Request::Delete { key: key(0x11), owner: None, trail: TRAIL },
-            "81a664656c65746582a16bc4201111111111111111111111111111111111111111111111111111111111111111a2\
-             747282a16d14a16403",
+            Request::Delete { key: key(0x11), sequence: 7, ownership: None, trail: TRAIL },
+            "81a664656c65746583a16bc4201111111111111111111111111111111111111111111111111111111111111111a1\
+             7307a2747282a16d14a16403",
         ),
         (
-            Request::Delete { key: key(0x11), owner: Some((8, ownership())), trail: TRAIL },
-            "81a664656c65746583a16bc4201111111111111111111111111111111111111111111111111111111111111111a3\
-             6f776e82a17308a16f83a2706bc420aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\
-             aaa473616c74c420bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbba3736967c440\
+            Request::Delete { key: key(0x11), sequence: 8, ownership: Some(ownership()), trail: TRAIL },
+            "81a664656c65746584a16bc4201111111111111111111111111111111111111111111111111111111111111111a1\
+             7308a36f776e83a2706bc420aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa473\
+             616c74c420bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbba3736967c440cccccc\
              cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc\
-             cccccccccccccccccccccccccccccccccccca2747282a16d14a16403",
+             cccccccccccccccccccccccccccccca2747282a16d14a16403",
+        ),
+        (
+            Request::Digest { summaries: vec![Summary { key: key(0x11), version: version() }] },
+            "81a664696765737481a16c91c4481111111111111111111111111111111111111111111111111111111111111111\
+             00000000000000072222222222222222222222222222222222222222222222222222222222222222",
+        ),
+        (Request::DialBack, "81a86469616c6261636b80"),
+        (
+            Request::Check { key: key(0x11) },
+            "81a5636865636b81a16bc4201111111111111111111111111111111111111111111111111111111111111111",
         ),
         (
             Request::Inspect { key: key(0x11) },
@@ -145,6 +155,11 @@ fn requests() -> Vec<(Request, &'static str)> {
              cccccccccccccccccccccccccccccccccccccccc",
         ),
     ]
+}
+
+fn verdicts() -> Vec<Verdict> {
+    let gone = |ownership| Verdict::Gone { sequence: 8, ownership };
+    vec![Verdict::Same, Verdict::Newer, Verdict::Older, Verdict::Missing, gone(None), gone(Some(ownership()))]
 }
 
 fn answers() -> Vec<(Answer, &'static str)> {
@@ -179,6 +194,16 @@ fn answers() -> Vec<(Answer, &'static str)> {
              22222222222222a17583a173cd03e8a162cd0800a16d01",
         ),
         (Ok(Reply::Deleted { held: true }), "81a764656c6574656481a168c3"),
+        (
+            Ok(Reply::Compared { verdicts: verdicts() }),
+            "81a8636f6d706172656481a16c96a473616d65a56e65776572a56f6c646572a76d697373696e6781a4676f6e6581\
+             a1730881a4676f6e6582a17308a36f776e83a2706bc420aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\
+             aaaaaaaaaaaaaaaaaaa473616c74c420bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\
+             bbbba3736967c440cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc\
+             cccccccccccccccccccccccccccccccccccccccccccccccccccc",
+        ),
+        (Ok(Reply::Noted), "81a56e6f74656480"),
+        (Ok(Reply::Dialled { reachable: true }), "81a76469616c6c656481a172c3"),
         (
             Ok(Reply::Inspected(held())),
             "81a468656c648ba376657282a17307a168c420222222222222222222222222222222222222222222222222222222\

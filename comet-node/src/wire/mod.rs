@@ -29,6 +29,7 @@
 )]
 
 mod answer;
+mod digest;
 mod field;
 #[cfg(test)]
 mod golden;
@@ -45,6 +46,7 @@ use comet_runtime::Refusal;
 use serde::Serialize;
 
 pub use answer::{Answer, Held, Reply, decode_answer, encode_answer};
+pub use digest::{Summary, Verdict};
 pub use request::{Object, Request, Trail};
 
 /// The protocol's name, with which its name in the handshake begins.
@@ -70,6 +72,9 @@ pub const CODE_BYTES_MAX: usize = 16 * 1024;
 
 /// Most contacts in one answer: Kademlia's k.
 pub const CONTACTS_MAX: usize = 20;
+
+/// Most objects in one digest.
+pub const DIGEST_MAX: usize = 128;
 
 /// Most lines of a log in one answer.
 pub const LOG_LINES_MAX: usize = 64;

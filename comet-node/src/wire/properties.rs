@@ -271,7 +271,6 @@ prop_compose! {
 
 fn requests() -> impl Strategy<Value = Request> {
     let trails = || (any::<u8>(), any::<u8>()).prop_map(|(messages, depth)| Trail { messages, depth });
-    let owners = || prop::option::of((any::<u64>(), ownerships()));
     prop_oneof![
         (keys(), 0..=20_u8).prop_map(|(target, count)| Request::FindNode { target, count }),
         (keys(), prop::option::of(payloads()), prop::option::of(keys()), trails())
@@ -286,7 +285,9 @@ fn requests() -> impl Strategy<Value = Request> {
                 trail,
             }
         ),
-        (keys(), owners(), trails()).prop_map(|(key, owner, trail)| Request::Delete { key, owner, trail }),
+        (keys(), any::<u64>(), prop::option::of(ownerships()), trails()).prop_map(
+            |(key, sequence, ownership, trail)| Request::Delete { key, sequence, ownership, trail }
+        ),
     ]
 }
 

@@ -8,7 +8,7 @@ use comet_runtime::dht::LogProof;
 use comet_store::Ownership;
 use serde::{Deserialize, Serialize};
 
-use super::{DecodeError, field, scan, to_frame};
+use super::{DecodeError, Summary, digest::summaries, field, scan, to_frame};
 
 /// One request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,13 +82,33 @@ pub enum Request {
         /// What.
         #[serde(rename = "k", with = "field::key")]
         key: Key,
-        /// The owner's sequence number and signature, for an owned key.
-        #[serde(rename = "own", with = "owner_option", default, skip_serializing_if = "Option::is_none")]
-        owner: Option<(u64, Ownership)>,
+        /// Orders the deletion among the puts of this key.
+        #[serde(rename = "s")]
+        sequence: u64,
+        /// The owner's signature, for an owned key.
+        #[serde(rename = "own", with = "ownership_option", default, skip_serializing_if = "Option::is_none")]
+        ownership: Option<Ownership>,
         /// What the request may still cause.
         #[serde(rename = "tr")]
         trail: Trail,
     },
+    /// What do you have of these objects, of which I hold the given versions?
+    #[serde(rename = "digest")]
+    Digest {
+        /// At most [`super::DIGEST_MAX`].
+        #[serde(rename = "l", with = "summaries")]
+        summaries: Vec<Summary>,
+    },
+    /// See soon whether the other replicas of this object are as they should be: somebody met one that is not.
+    #[serde(rename = "check")]
+    Check {
+        /// The object.
+        #[serde(rename = "k", with = "field::key")]
+        key: Key,
+    },
+    /// Can you connect to me anew, from a port from which you never did?
+    #[serde(rename = "dialback", with = "field::no_fields")]
+    DialBack,
     /// What do you hold of the object? Runs none of its handlers; a passive object's script is loaded for it.
     #[serde(rename = "inspect")]
     Inspect {
@@ -155,6 +175,9 @@ impl Request {
             Self::Ping
             | Self::FindNode { .. }
             | Self::Delete { .. }
+            | Self::Digest { .. }
+            | Self::Check { .. }
+            | Self::DialBack
             | Self::Inspect { .. }
             | Self::Logs { .. } => 0,
         };
@@ -164,9 +187,8 @@ impl Request {
     /// Reads a frame.
     pub fn decode(frame: &[u8]) -> Result<Self, DecodeError> {
         match scan::name_of(frame)? {
-            "ping" | "find" | "get" | "put" | "copy" | "delete" | "inspect" | "logs" => {
-                Ok(rmp_serde::from_slice(frame)?)
-            }
+            "ping" | "find" | "get" | "put" | "copy" | "delete" | "inspect" | "logs" | "digest" | "check"
+            | "dialback" => Ok(rmp_serde::from_slice(frame)?),
             unknown => Err(DecodeError::Unsupported(unknown.to_owned())),
         }
     }
@@ -189,11 +211,11 @@ struct OwnershipFields {
     signature: [u8; 64],
 }
 
-mod ownership_option {
+pub(super) mod ownership_option {
     use super::*;
     use serde::{Deserializer, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(
+    pub(in crate::wire) fn serialize<S: Serializer>(
         ownership: &Option<Ownership>,
         target: S,
     ) -> Result<S::Ok, S::Error> {
@@ -203,12 +225,14 @@ mod ownership_option {
         }
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(source: D) -> Result<Option<Ownership>, D::Error> {
+    pub(in crate::wire) fn deserialize<'de, D: Deserializer<'de>>(
+        source: D,
+    ) -> Result<Option<Ownership>, D::Error> {
         OwnershipFields::deserialize(source).map(Some)
     }
 }
 
-/// A signed statement's sequence number and signature: how both kinds of owner's proof travel.
+/// A signed statement's sequence number and signature: how an owner's proof travels.
 #[derive(Serialize)]
 struct ProofRef<'a> {
     #[serde(rename = "s")]
@@ -224,25 +248,6 @@ struct Proof {
     sequence: u64,
     #[serde(rename = "o", with = "OwnershipFields")]
     ownership: Ownership,
-}
-
-mod owner_option {
-    use super::*;
-    use serde::{Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(
-        owner: &Option<(u64, Ownership)>,
-        target: S,
-    ) -> Result<S::Ok, S::Error> {
-        let proof = owner.as_ref().map(|(sequence, ownership)| ProofRef { sequence: *sequence, ownership });
-        proof.serialize(target)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        source: D,
-    ) -> Result<Option<(u64, Ownership)>, D::Error> {
-        Proof::deserialize(source).map(|Proof { sequence, ownership }| Some((sequence, ownership)))
-    }
 }
 
 mod proof_option {

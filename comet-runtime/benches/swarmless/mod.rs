@@ -63,6 +63,7 @@ pub(crate) async fn replica(objects: usize) -> Replica {
         save: store.clone().recipient(),
         log: store.clone().recipient(),
         delete: store.clone().recipient(),
+        release: store.clone().recipient(),
         flush: store.recipient(),
         reader: reader.clone(),
         network: NoNetwork.start().recipient(),

@@ -23,7 +23,7 @@ use std::{
 
 use actix::prelude::*;
 use comet_routing::{Key, clock::WallMs};
-use comet_store::Record;
+use comet_store::{Deletion, Record};
 use tokio::sync::oneshot;
 
 use self::{
@@ -151,7 +151,8 @@ impl Aso {
                 self.run(&Event::Get { caller, payload }, trail, Errand::Answer(reply), ctx);
             }
             Visit::Put { caller, record, trail } => self.offer(caller, record, trail, reply, ctx),
-            Visit::Delete { caller, signed, trail } => self.delete(caller, signed, trail, reply, ctx),
+            Visit::Delete { caller, deletion, trail } => self.delete(caller, deletion, trail, reply, ctx),
+            Visit::Release { version } => self.release(version, reply, ctx),
             Visit::Inspect => {
                 reply.send(Ok(Served::Inspected(Box::new(self.holding())))).ok();
             }
@@ -207,19 +208,21 @@ impl Aso {
     fn delete(
         &mut self,
         caller: Caller,
-        signed: Option<u64>,
+        deletion: Deletion,
         trail: Trail,
         reply: Reply,
         ctx: &mut Context<Self>,
     ) {
-        match rules::on_delete(&self.record, signed, self.object.has("onDelete")) {
-            OnDelete::Remove(tombstone) => {
-                self.remove(tombstone, Some(reply), Ok(Served::Deleted { held: true }), ctx);
+        match rules::on_delete(&self.record, &deletion, self.object.has("onDelete")) {
+            OnDelete::Remove(deletion) => {
+                self.remove(deletion, Some(reply), Ok(Served::Deleted { held: true }), ctx);
             }
             OnDelete::Refuse(refusal) => {
                 reply.send(Err(refusal)).ok();
             }
-            OnDelete::Ask => self.run(&Event::Delete { caller }, trail, Errand::Delete(reply), ctx),
+            OnDelete::Ask => {
+                self.run(&Event::Delete { caller }, trail, Errand::Delete { reply, deletion }, ctx);
+            }
         }
     }
 

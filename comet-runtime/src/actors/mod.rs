@@ -13,7 +13,7 @@ use std::{
 
 use actix::prelude::*;
 use comet_routing::{Contact, Key, clock::Clock};
-use comet_store::{DeleteRecord, Flush, PutRecord, Record, SaveLog, SaveState, StoreReader};
+use comet_store::{DeleteRecord, Flush, PutRecord, Record, ReleaseRecord, SaveLog, SaveState, StoreReader};
 use rand::Rng;
 use rand_chacha::ChaCha12Rng;
 
@@ -49,6 +49,8 @@ pub struct Links {
     pub log: Recipient<SaveLog>,
     /// Forgets records.
     pub delete: Recipient<DeleteRecord>,
+    /// Forgets records that other nodes keep.
+    pub release: Recipient<ReleaseRecord>,
     /// Waits until everything written so far is stored.
     pub flush: Recipient<Flush>,
     /// Reads what is stored.

@@ -7,7 +7,9 @@ use comet_routing::{
     Contact, Key,
     clock::{Clock, WallMs},
 };
-use comet_store::{DeleteRecord, PutRecord, Record, RecordExpired, Rule, SaveState, Version};
+use comet_store::{
+    DeleteRecord, Deletion, PutRecord, Record, RecordExpired, ReleaseRecord, Rule, SaveState, Version,
+};
 use rand_chacha::ChaCha12Rng;
 use tokio::sync::oneshot;
 
@@ -132,9 +134,14 @@ impl Shard {
             deliver.reply.send(lines).ok();
             return;
         }
-        if let Visit::Delete { signed: signed @ Some(_), .. } = deliver.visit {
+        if let Visit::Delete { deletion, .. } = &deliver.visit
+            && deletion.ownership.is_some()
+        {
             // Nothing that the object does may stand between its owner and its end, not even its script.
-            return self.delete_plain(&record, signed, deliver.reply);
+            return self.delete_plain(&record, deletion, deliver.reply);
+        }
+        if let Visit::Release { version } = deliver.visit {
+            return self.release(&record, version, deliver.reply);
         }
         match self.activate(&record) {
             Ok(object) if matches!(deliver.visit, Visit::Inspect) => {
@@ -212,10 +219,8 @@ impl Shard {
             (Visit::Put { caller, record, trail }, held) => {
                 return self.store(held.as_ref(), *record, caller, trail, reply);
             }
-            (Visit::Delete { signed: Some(sequence), .. }, None) => {
-                // The owner's put may still be on its way here; it must not outlive the deletion.
-                let tombstone = Some(Version { sequence, hash: [0xff; 32] });
-                let gone = self.links.delete.send(DeleteRecord { key, tombstone });
+            (Visit::Delete { deletion, .. }, None) if rules::is_remembered(&key, &deletion) => {
+                let gone = self.links.delete.send(DeleteRecord { key, deletion: Some(deletion) });
                 return answer_when_stored(gone, reply, Served::Deleted { held: false });
             }
             (_, None) => Err(Refusal::NotFound),
@@ -225,7 +230,10 @@ impl Shard {
                 active: false,
                 usage: Usage::default(),
             }),
-            (Visit::Delete { signed, .. }, Some(record)) => return self.delete_plain(&record, signed, reply),
+            (Visit::Delete { deletion, .. }, Some(record)) => {
+                return self.delete_plain(&record, &deletion, reply);
+            }
+            (Visit::Release { version }, Some(record)) => return self.release(&record, version, reply),
             (Visit::Inspect, Some(record)) => {
                 let holding =
                     Holding { record, handlers: Vec::new(), active: false, usage: Usage::default() };
@@ -259,6 +267,12 @@ impl Shard {
             drop(answer_when_put(self.links.put.send(put), reply, served));
             return;
         }
+        // The store would refuse it in the end; until then its `onPut` would have acted for a deleted object.
+        let deleted = self.links.reader.tombstone(&key).ok().flatten().map(|deletion| deletion.version);
+        if let Some(deleted) = deleted.filter(|deleted| *deleted >= record.version) {
+            reply.send(Err(Refusal::Stale { held_sequence: deleted.sequence })).ok();
+            return;
+        }
         match self.activate(&record) {
             Ok(object) => {
                 let arrival = Arrival { caller, trail, reply };
@@ -271,16 +285,21 @@ impl Shard {
         }
     }
 
-    fn delete_plain(&self, held: &Record, signed: Option<u64>, reply: Reply) {
-        let tombstone = match rules::on_delete(held, signed, false) {
-            OnDelete::Remove(tombstone) => tombstone,
-            OnDelete::Ask => held.version,
+    fn release(&self, held: &Record, version: Version, reply: Reply) {
+        let gone = self.links.release.send(ReleaseRecord { key: held.key, version });
+        answer_when_stored(gone, reply, Served::Deleted { held: held.version == version });
+    }
+
+    fn delete_plain(&self, held: &Record, deletion: &Deletion, reply: Reply) {
+        let deletion = match rules::on_delete(held, deletion, false) {
+            OnDelete::Remove(deletion) => deletion,
+            OnDelete::Ask => rules::agreed(held, deletion.clone()),
             OnDelete::Refuse(refusal) => {
                 reply.send(Err(refusal)).ok();
                 return;
             }
         };
-        let gone = self.links.delete.send(DeleteRecord { key: held.key, tombstone: Some(tombstone) });
+        let gone = self.links.delete.send(DeleteRecord { key: held.key, deletion: Some(deletion) });
         answer_when_stored(gone, reply, Served::Deleted { held: true });
     }
 

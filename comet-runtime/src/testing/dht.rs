@@ -3,7 +3,7 @@
 use std::future::ready;
 
 use comet_routing::{Contact, Key};
-use comet_store::{Record, Version};
+use comet_store::{Deletion, Record, Version};
 
 use super::{Swarm, TestSwarm};
 use crate::{
@@ -44,9 +44,11 @@ impl Swarm {
             Op::Delete { key, nodes } => {
                 let caller = Caller { origin: Origin::Client, ..self.client(at, None) };
                 let targets = self.targets(at, &own, key, nodes);
+                let deletion = self.deletion();
                 let mut gone = Vec::new();
                 for target in targets {
-                    let visit = Visit::Delete { caller: caller.clone(), signed: None, trail };
+                    let deletion = deletion.clone();
+                    let visit = Visit::Delete { caller: caller.clone(), deletion, trail };
                     if self.visit(target, *key, visit).is_ok() {
                         gone.push(target);
                     }
@@ -177,11 +179,15 @@ impl Dht for TestSwarm {
     fn delete(&self, delete: Delete) -> impl Future<Output = Result<DeleteReport, Refusal>> {
         let mut swarm = self.inner.borrow_mut();
         let caller = swarm.client(0, None);
+        let deletion = match delete.owner {
+            Some((sequence, ownership)) => Deletion::up_to(sequence, Some(ownership)),
+            None => swarm.deletion(),
+        };
         let mut report = DeleteReport { deleted: Vec::new(), failed: Vec::new() };
         for at in swarm.closest(&delete.key, swarm.config.nodes) {
             let contact = swarm.hosts[at].contact();
-            let signed = delete.owner.as_ref().map(|(sequence, _)| *sequence);
-            let visit = Visit::Delete { caller: caller.clone(), signed, trail: Trail::FRESH };
+            let deletion = deletion.clone();
+            let visit = Visit::Delete { caller: caller.clone(), deletion, trail: Trail::FRESH };
             match swarm.visit(at, delete.key, visit) {
                 Ok(_) => report.deleted.push(contact),
                 Err(Refusal::NotFound) => {}

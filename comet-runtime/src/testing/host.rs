@@ -157,11 +157,11 @@ impl Host {
                     usage: copy.usage,
                 }))
             }
-            (Visit::Delete { caller, signed, trail }, object) => {
+            (Visit::Delete { caller, deletion, trail }, object) => {
                 let has_handler = object.as_ref().is_some_and(|object| object.has("onDelete"));
-                match rules::on_delete(&copy.record, signed, has_handler) {
+                match rules::on_delete(&copy.record, &deletion, has_handler) {
                     OnDelete::Refuse(refusal) => return Err(refusal),
-                    OnDelete::Ask if has_handler => {
+                    OnDelete::Ask => {
                         return Ok(self.run(
                             ticket,
                             key,
@@ -171,7 +171,7 @@ impl Host {
                             now,
                         ));
                     }
-                    OnDelete::Ask | OnDelete::Remove(_) => {
+                    OnDelete::Remove(_) => {
                         self.copies.remove(&key);
                         Served::Deleted { held: true }
                     }
@@ -190,6 +190,10 @@ impl Host {
             (Visit::Wake, Some(object)) => {
                 copy.timer_due = object.policy().timer_seconds.map(|period| now + period * 1_000);
                 return Ok(self.run(ticket, key, &Event::Timer, Trail::FRESH, Errand::Tick, now));
+            }
+            (Visit::Release { .. }, _) => {
+                self.copies.remove(&key);
+                Served::Deleted { held: true }
             }
             (Visit::Wake | Visit::Put { .. }, _) => Served::Ticked,
         };

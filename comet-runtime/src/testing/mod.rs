@@ -32,7 +32,7 @@ mod host;
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use comet_routing::{Contact, Key, NodeId, clock::WallMs};
-use comet_store::{Code, Record, Version, content_hash};
+use comet_store::{Code, Deletion, Record, Version, content_hash};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 
@@ -182,9 +182,14 @@ impl TestSwarm {
         let key = Key::of(name);
         let mut swarm = self.inner.borrow_mut();
         let caller = swarm.client(0, None);
+        let deletion = swarm.deletion();
         let mut outcome = Err(Refusal::NotFound);
         for replica in swarm.closest(&key, swarm.config.nodes) {
-            let visit = Visit::Delete { caller: caller.clone(), signed: None, trail: Trail::FRESH };
+            let visit = Visit::Delete {
+                caller: caller.clone(),
+                deletion: deletion.clone(),
+                trail: Trail::FRESH,
+            };
             match swarm.visit(replica, key, visit) {
                 Ok(_) => outcome = Ok(()),
                 Err(Refusal::NotFound) => {}
@@ -278,6 +283,12 @@ impl TestSwarm {
 }
 
 impl Swarm {
+    /// An unsigned deletion of all that was put so far.
+    fn deletion(&mut self) -> Deletion {
+        self.sequence += 1;
+        Deletion::up_to(self.sequence, None)
+    }
+
     fn record(&mut self, key: Key, value: &Value, code: Option<Code>) -> Record {
         self.sequence += 1;
         let data = value.encode();

@@ -14,17 +14,11 @@ pub(crate) struct MemoryEngine {
     tables: Arc<RwLock<Tables>>,
 }
 
-type Tables = BTreeMap<Table, BTreeMap<Vec<u8>, Vec<u8>>>;
-
 impl Engine for MemoryEngine {
     fn commit(&mut self, batch: &Batch, _: OnDisk) -> Result<(), EngineError> {
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
         for (table, key, value) in batch.changes() {
-            let entries = tables.entry(table).or_default();
-            match value {
-                Some(value) => entries.insert(key.to_vec(), value.to_vec()),
-                None => entries.remove(key),
-            };
+            tables.set(table, key, value.map(<[u8]>::to_vec));
         }
         Ok(())
     }
@@ -36,22 +30,45 @@ impl Engine for MemoryEngine {
 
 impl Reader for MemoryEngine {
     fn value(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
-        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(tables.get(&table).and_then(|entries| entries.get(key)).cloned())
+        Ok(self.tables.read().unwrap_or_else(PoisonError::into_inner).value(table, key))
     }
 
     fn visit(&self, table: Table, range: Range<'_>, each: Visit<'_>) -> Result<(), EngineError> {
-        if is_empty(range) {
-            return Ok(());
+        self.tables.read().unwrap_or_else(PoisonError::into_inner).visit(table, range, each);
+        Ok(())
+    }
+}
+
+/// The tables of a store as ordered maps.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tables(BTreeMap<Table, BTreeMap<Vec<u8>, Vec<u8>>>);
+
+impl Tables {
+    /// Sets or removes the value at a key, and gives the one that was there.
+    pub(crate) fn set(&mut self, table: Table, key: &[u8], value: Option<Vec<u8>>) -> Option<Vec<u8>> {
+        let entries = self.0.entry(table).or_default();
+        match value {
+            Some(value) => entries.insert(key.to_vec(), value),
+            None => entries.remove(key),
         }
-        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
-        let entries = tables.get(&table).into_iter().flat_map(|entries| entries.range::<[u8], _>(range));
+    }
+
+    /// As [`Reader::value`].
+    pub(crate) fn value(&self, table: Table, key: &[u8]) -> Option<Vec<u8>> {
+        self.0.get(&table)?.get(key).cloned()
+    }
+
+    /// As [`Reader::visit`].
+    pub(crate) fn visit(&self, table: Table, range: Range<'_>, each: Visit<'_>) {
+        if is_empty(range) {
+            return;
+        }
+        let entries = self.0.get(&table).into_iter().flat_map(|entries| entries.range::<[u8], _>(range));
         for (key, value) in entries {
             if each(key, value).is_break() {
                 break;
             }
         }
-        Ok(())
     }
 }
 

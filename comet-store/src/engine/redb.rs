@@ -99,7 +99,7 @@ impl RedbEngine {
     }
 
     /// Opens a database over any backend; an empty one becomes a new store.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn over_backend(
         disk: Arc<dyn StorageBackend>,
         header: &Header,
@@ -183,7 +183,7 @@ impl DataFile {
     fn reopen(&self) -> Result<(), EngineError> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         // The old database goes before the new one comes: two of them would not know of each other.
-        *state = State::Closed("the data file is being opened".into());
+        close(&mut state);
         match database(Held(Arc::clone(&self.disk)), self.cache_bytes) {
             Ok(database) => {
                 *state = State::Writable(database);
@@ -199,7 +199,7 @@ impl DataFile {
     /// Goes on reading without writing.
     fn only_read(&self) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        *state = State::Closed("the data file is being opened".into());
+        close(&mut state);
         *state = self.readable();
     }
 
@@ -223,6 +223,12 @@ impl DataFile {
             self.only_read();
         }
         outcome
+    }
+}
+
+impl Drop for DataFile {
+    fn drop(&mut self) {
+        close(self.state.get_mut().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
@@ -251,6 +257,14 @@ impl Reader for DataFile {
             }
             Ok(())
         })
+    }
+}
+
+/// Closes a database: that writes to it, and can panic on pages that make no sense.
+fn close(state: &mut State) {
+    let open = std::mem::replace(state, State::Closed("the data file is being opened".into()));
+    if caught(|| drop(open)).is_err() {
+        log::warn!("the data file was closed as it is: its pages make no sense");
     }
 }
 

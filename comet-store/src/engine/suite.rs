@@ -1,4 +1,4 @@
-//! One behaviour for both engines.
+//! One behaviour for all engines.
 
 use std::{
     collections::BTreeMap,
@@ -10,14 +10,14 @@ use proptest::prelude::*;
 use redb::backends::InMemoryBackend;
 
 use super::{Batch, Engine, OnDisk, Range, Reader, Table, memory::MemoryEngine, redb::RedbEngine};
-use crate::codec::Header;
+use crate::{codec::Header, simulation::MemoryDisk};
 
 type Model = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
 
-fn engines() -> [Box<dyn Engine>; 2] {
+fn engines() -> [Box<dyn Engine>; 3] {
     let header = Header { network: "test".into() };
     let redb = RedbEngine::over_backend(Arc::new(InMemoryBackend::new()), &header, 1 << 20).unwrap();
-    [Box::new(MemoryEngine::default()), Box::new(redb)]
+    [Box::new(MemoryEngine::default()), Box::new(redb), Box::new(MemoryDisk::default().incarnate())]
 }
 
 fn entries(reader: &dyn Reader, table: Table, range: Range<'_>, max: usize) -> Vec<(Vec<u8>, Vec<u8>)> {

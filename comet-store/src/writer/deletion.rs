@@ -3,21 +3,33 @@
 use comet_routing::{Key, clock::WallMs};
 
 use super::StoreWriter;
-use crate::{StoreError, Version, codec::Tombstone, engine::Table};
+use crate::{Deleted, Deletion, StoreError, Version, codec::Tombstone, engine::Table};
 
 impl StoreWriter {
-    /// Remembers that `version` and lower ones are deleted; the oldest memory makes room if there are too many.
+    /// Forgets a record whose version is still this one, without remembering that.
+    pub(crate) fn release_version(&mut self, key: &Key, version: Version) -> Result<Deleted, StoreError> {
+        if self.held(key)?.is_none_or(|held| held.version() != version) {
+            return Ok(Deleted::NotHeld);
+        }
+        self.remove(key)?;
+        Ok(Deleted::Gone)
+    }
+
+    /// Remembers a deletion, unless a higher one is remembered already; the oldest memory makes room if there
+    /// are too many.
     pub(super) fn remember_deletion(
         &mut self,
         key: &Key,
-        version: Version,
+        deletion: Deletion,
         now: WallMs,
     ) -> Result<(), StoreError> {
         let held = self.tombstone(key)?;
-        let version = held.map_or(version, |held| held.version().max(version));
+        let deletion = match &held {
+            Some(held) => held.clone().deletion().or_higher(deletion),
+            None => deletion,
+        };
         let expires_ms = now.saturating_add(self.config.tombstone_ttl_seconds.saturating_mul(1_000));
-        let tombstone = Tombstone { sequence: version.sequence, hash: version.hash, expires_ms };
-        self.set_tombstone(key, held, Some(tombstone));
+        self.set_tombstone(key, held.as_ref(), Some(Tombstone::new(deletion, expires_ms)));
         if self.tombstones <= self.config.tombstones_max {
             return Ok(());
         }
@@ -26,21 +38,21 @@ impl StoreWriter {
         let untouched = on_disk.into_iter().find(|(_, key)| self.group.tombstone(key).is_none());
         if let Some((_, first)) = untouched.into_iter().chain(self.group.first_tombstone()).min() {
             let held = self.tombstone(&first)?;
-            self.set_tombstone(&first, held, None);
+            self.set_tombstone(&first, held.as_ref(), None);
         }
         Ok(())
     }
 
-    pub(super) fn set_tombstone(&mut self, key: &Key, held: Option<Tombstone>, now: Option<Tombstone>) {
+    pub(super) fn set_tombstone(&mut self, key: &Key, held: Option<&Tombstone>, now: Option<Tombstone>) {
         self.tombstones = self.tombstones.saturating_sub(u64::from(held.is_some()));
         self.tombstones += u64::from(now.is_some());
-        self.group.set_tombstone(*key, held.as_ref(), now);
+        self.group.set_tombstone(*key, held, now);
     }
 
     /// The tombstone at a key as the open group leaves it; a damaged one is as good as none.
     pub(super) fn tombstone(&self, key: &Key) -> Result<Option<Tombstone>, StoreError> {
         if let Some(tombstone) = self.group.tombstone(key) {
-            return Ok(tombstone.copied());
+            return Ok(tombstone.cloned());
         }
         match self.reader.stored_tombstone(key) {
             Err(StoreError::Corrupt { .. }) => Ok(None),
@@ -58,8 +70,8 @@ impl StoreWriter {
 mod tests {
     use super::super::tests::{STORED, commit, put, store};
     use crate::{
-        Deleted, PutOutcome, Rule, StoreConfig, in_memory,
-        sample::{NOW, plain},
+        Deleted, Deletion, PutOutcome, Rule, StoreConfig, in_memory,
+        sample::{NOW, owned, plain},
     };
 
     #[test]
@@ -67,7 +79,7 @@ mod tests {
         let (mut writer, reader) = in_memory(StoreConfig { tombstones_max: 2, ..StoreConfig::default() });
         let records = ["a", "b", "c", "d"].map(|name| plain(name, 1, b""));
         for (at, record) in [5, 0, 7, 6].into_iter().zip(&records) {
-            writer.delete(&record.key, Some(record.version), NOW + at).unwrap();
+            writer.delete(&record.key, Some(Deletion::unsigned(record.version)), NOW + at).unwrap();
             if record.key == records[1].key {
                 commit(&mut writer);
             }
@@ -78,19 +90,63 @@ mod tests {
     }
 
     #[test]
+    fn what_is_released_may_come_back_and_what_was_replaced_meanwhile_is_not_released() {
+        let (mut writer, reader) = store();
+        let (first, second) = (plain("name", 1, b"first"), plain("name", 2, b"second"));
+        put(&mut writer, &first, Rule::IfNewer).unwrap();
+        commit(&mut writer);
+        put(&mut writer, &second, Rule::IfNewer).unwrap();
+        assert_eq!(writer.release_version(&first.key, first.version), Ok(Deleted::NotHeld));
+        commit(&mut writer);
+        assert_eq!(reader.record(&first.key, NOW), Ok(Some(second.clone())));
+        assert_eq!(writer.release_version(&first.key, second.version), Ok(Deleted::Gone));
+        commit(&mut writer);
+        assert_eq!((reader.record(&first.key, NOW), reader.tombstone(&first.key)), (Ok(None), Ok(None)));
+        assert_eq!(put(&mut writer, &second, Rule::IfNewer), STORED);
+    }
+
+    #[test]
     fn a_deleted_version_does_not_come_back_and_a_higher_one_does() {
         let (mut writer, reader) = store();
         let (first, second) = (plain("name", 1, b"first"), plain("name", 2, b"second"));
         put(&mut writer, &first, Rule::IfNewer).unwrap();
         commit(&mut writer);
-        assert_eq!(writer.delete(&first.key, Some(first.version), NOW), Ok(Deleted::Gone));
+        let deletion = Deletion::unsigned(first.version);
+        assert_eq!(writer.delete(&first.key, Some(deletion.clone()), NOW), Ok(Deleted::Gone));
         assert_eq!(writer.delete(&first.key, None, NOW), Ok(Deleted::NotHeld));
         commit(&mut writer);
         assert_eq!(reader.record(&first.key, NOW), Ok(None));
-        assert_eq!(reader.tombstone(&first.key), Ok(Some(first.version)));
+        assert_eq!(reader.tombstone(&first.key), Ok(Some(deletion)));
         assert_eq!(put(&mut writer, &first, Rule::IfNewer), Ok(PutOutcome::Stale { held: first.version }));
         assert_eq!(put(&mut writer, &second, Rule::IfNewer), STORED);
         commit(&mut writer);
         assert_eq!(reader.tombstone(&first.key), Ok(None));
+    }
+
+    #[test]
+    fn an_owners_proof_is_remembered_and_gives_way_to_a_higher_deletion_only() {
+        let (mut writer, reader) = store();
+        let record = owned(1, "name", 5, b"");
+        let proof = record.ownership.clone();
+        let (signed, lower) = (Deletion::up_to(6, proof.clone()), Deletion::unsigned(record.version));
+        let next = Deletion::up_to(7, proof);
+        for (deletion, remembered) in
+            [(&lower, &lower), (&signed, &signed), (&lower, &signed), (&next, &next)]
+        {
+            assert_eq!(writer.delete(&record.key, Some(deletion.clone()), NOW), Ok(Deleted::NotHeld));
+            commit(&mut writer);
+            assert_eq!(reader.tombstone(&record.key).as_ref(), Ok(&Some(remembered.clone())));
+        }
+    }
+
+    #[test]
+    fn what_is_sent_again_of_a_deleted_object_is_stale_up_to_the_sequence_that_was_deleted() {
+        let (mut writer, _) = store();
+        let deletion = Deletion::up_to(5, None);
+        let under_way = [plain("name", 4, b"late"), plain("name", 5, b"late"), plain("name", 6, b"next")];
+        writer.delete(&under_way[0].key, Some(deletion.clone()), NOW).unwrap();
+        let stale = Ok(PutOutcome::Stale { held: deletion.version });
+        let outcomes = under_way.map(|record| put(&mut writer, &record, Rule::IfNewer));
+        assert_eq!(outcomes, [stale.clone(), stale, STORED]);
     }
 }

@@ -55,6 +55,7 @@ impl StoreWriter {
             }
         }
         self.remove_log(key)?;
+        self.void_accounts();
         self.group.set_record(*key, None, None);
         Ok(())
     }
@@ -81,7 +82,7 @@ impl StoreWriter {
     fn sweep_tombstone(&mut self, expires_ms: WallMs, key: &Key) -> Result<(), StoreError> {
         match self.tombstone(key)? {
             _ if self.group.tombstone(key).is_some() => {}
-            Some(held) if held.expires_ms == expires_ms => self.set_tombstone(key, Some(held), None),
+            Some(held) if held.expires_ms == expires_ms => self.set_tombstone(key, Some(&held), None),
             other => {
                 self.group.drop_entry(Table::TombstoneExpiry, time_key(expires_ms, key).into());
                 self.tombstones = self.tombstones.saturating_sub(1);
@@ -103,7 +104,7 @@ mod tests {
         *,
     };
     use crate::{
-        Rule, StoreConfig,
+        Deletion, Rule, StoreConfig,
         engine::{Batch, OnDisk},
         sample::{NOW, plain},
     };
@@ -112,12 +113,13 @@ mod tests {
     fn a_deletion_is_forgotten_when_its_time_is_over() {
         let (mut writer, reader) = store();
         let record = plain("a", 1, b"");
-        writer.delete(&record.key, Some(record.version), NOW).unwrap();
+        let deletion = Deletion::unsigned(record.version);
+        writer.delete(&record.key, Some(deletion.clone()), NOW).unwrap();
         commit(&mut writer);
         let until = NOW + StoreConfig::default().tombstone_ttl_seconds * 1_000;
         assert_eq!(writer.sweep(until - 1), Ok(Swept::All));
         commit(&mut writer);
-        assert_eq!(reader.tombstone(&record.key), Ok(Some(record.version)));
+        assert_eq!(reader.tombstone(&record.key), Ok(Some(deletion)));
         writer.sweep(until).unwrap();
         commit(&mut writer);
         assert_eq!(reader.tombstone(&record.key), Ok(None));

@@ -7,9 +7,11 @@
 //!
 //! [`Sim`] tells a story, [`Cluster`] is who takes part in it.
 
+mod check;
 mod cluster;
-mod disk;
+mod mixture;
 mod network;
+mod node;
 mod oracle;
 mod panics;
 mod sim;
@@ -17,9 +19,11 @@ pub mod trace;
 mod transport;
 mod wire;
 
-pub use cluster::{Cluster, SimNode};
-pub use network::{Network, Weather};
-pub use oracle::Oracle;
+pub use cluster::Cluster;
+pub use mixture::Mixture;
+pub use network::{HELD_BACK_MS_MAX, Latency, Network, Weather};
+pub use node::SimNode;
+pub use oracle::{Oracle, Promise};
 pub use sim::{Failure, Seeded, Sim};
 pub use transport::SimTransport;
 pub use wire::Wire;

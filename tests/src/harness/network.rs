@@ -12,21 +12,59 @@ use rand_chacha::ChaCha12Rng;
 /// How the network treats packets that may pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Weather {
-    /// Shortest and longest time that packets between two hosts take at least, one way; each pair of hosts
-    /// has its own.
-    pub latency_ms: (u64, u64),
+    /// How long packets between two hosts take at least.
+    pub latency: Latency,
     /// Longest time that a packet takes beyond that.
     pub jitter_ms_max: u64,
     /// Packets that are lost, of a hundred.
     pub loss_percent: u8,
     /// Requests that arrive twice, of a hundred.
     pub duplication_percent: u8,
+    /// Packets that are held back on the way for up to [`HELD_BACK_MS_MAX`], so that later ones overtake them,
+    /// of a hundred.
+    pub reordering_percent: u8,
 }
+
+/// How far two hosts are from each other, one way; it is settled by their first packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Latency {
+    /// Anything from the first to the second, all alike.
+    Even {
+        /// Shortest and longest.
+        ms: (u64, u64),
+    },
+    /// Each host is in one of so many regions.
+    Regions {
+        /// How many.
+        count: u8,
+        /// Between two hosts of the same region.
+        near_ms: (u64, u64),
+        /// Between hosts of different regions.
+        far_ms: (u64, u64),
+    },
+}
+
+/// Longest time that a packet is held back.
+pub const HELD_BACK_MS_MAX: u64 = 400;
 
 impl Default for Weather {
     /// A fair day on the Internet: round trips of 10 to 150 ms.
     fn default() -> Self {
-        Self { latency_ms: (5, 60), jitter_ms_max: 15, loss_percent: 0, duplication_percent: 0 }
+        Self {
+            latency: Latency::Even { ms: (5, 60) },
+            jitter_ms_max: 15,
+            loss_percent: 0,
+            duplication_percent: 0,
+            reordering_percent: 0,
+        }
+    }
+}
+
+impl Weather {
+    /// Hosts on four continents: round trips of 2 to 20 ms on the same, of 80 to 300 ms between them.
+    pub fn continents() -> Self {
+        let latency = Latency::Regions { count: 4, near_ms: (1, 10), far_ms: (40, 150) };
+        Self { latency, ..Self::default() }
     }
 }
 
@@ -49,6 +87,10 @@ pub struct Network {
     /// From whom nothing gets to whom.
     cut: BTreeSet<(SocketAddr, SocketAddr)>,
     silent: BTreeSet<SocketAddr>,
+    /// Hosts that take their time over each packet, up to so long.
+    slow: BTreeMap<SocketAddr, Duration>,
+    hidden: BTreeSet<SocketAddr>,
+    regions: BTreeMap<SocketAddr, u8>,
 }
 
 impl Network {
@@ -60,6 +102,9 @@ impl Network {
             distances_ms: BTreeMap::new(),
             cut: BTreeSet::new(),
             silent: BTreeSet::new(),
+            slow: BTreeMap::new(),
+            hidden: BTreeSet::new(),
+            regions: BTreeMap::new(),
         }
     }
 
@@ -83,17 +128,42 @@ impl Network {
         self.silent.contains(&host)
     }
 
-    /// Undoes every [`Network::cut`] and [`Network::silence`].
+    /// From now on this host takes its time over whatever it receives, up to so long: it acknowledges late,
+    /// and answers later.
+    pub fn slow_down(&mut self, host: SocketAddr, most: Duration) {
+        self.slow.insert(host, most);
+    }
+
+    /// Puts this host behind a router that lets nobody in whom the host did not turn to first: others reach it
+    /// over the connections that it opened, and cannot open any.
+    pub fn hide(&mut self, host: SocketAddr) {
+        self.hidden.insert(host);
+    }
+
+    /// True if this host is hidden.
+    pub fn is_hidden(&self, host: SocketAddr) -> bool {
+        self.hidden.contains(&host)
+    }
+
+    /// Undoes every [`Network::cut`], [`Network::silence`] and [`Network::slow_down`]; who is hidden stays so.
     pub fn heal(&mut self) {
         self.cut.clear();
         self.silent.clear();
+        self.slow.clear();
     }
 
     pub(super) fn fate(&mut self, from: SocketAddr, to: SocketAddr) -> Fate {
         let passes = !self.cut.contains(&(from, to)) && !self.is_silent(from) && !self.is_silent(to);
         // The dice roll even for packets that have no chance, so that a fault changes as little as it can.
-        let latency_ms = self.distance_ms(from, to) + self.rng.random_range(0..=self.weather.jitter_ms_max);
+        let mut latency_ms =
+            self.distance_ms(from, to) + self.rng.random_range(0..=self.weather.jitter_ms_max);
         let lost = self.happens(self.weather.loss_percent);
+        if self.happens(self.weather.reordering_percent) {
+            latency_ms += self.rng.random_range(1..=HELD_BACK_MS_MAX);
+        }
+        if let Some(most) = self.slow.get(&to) {
+            latency_ms += self.rng.random_range(0..=whole_ms(*most));
+        }
         if passes && !lost { Fate::Arrives(Duration::from_millis(latency_ms)) } else { Fate::Lost }
     }
 
@@ -107,10 +177,29 @@ impl Network {
     }
 
     fn distance_ms(&mut self, from: SocketAddr, to: SocketAddr) -> u64 {
-        let (nearest, farthest) = self.weather.latency_ms;
         let pair = (from.min(to), from.max(to));
-        *self.distances_ms.entry(pair).or_insert_with(|| self.rng.random_range(nearest..=farthest))
+        if let Some(distance_ms) = self.distances_ms.get(&pair) {
+            return *distance_ms;
+        }
+        let (nearest, farthest) = match self.weather.latency {
+            Latency::Even { ms } => ms,
+            Latency::Regions { count, near_ms, far_ms } => {
+                let regions = [pair.0, pair.1].map(|host| self.region(host, count));
+                if regions[0] == regions[1] { near_ms } else { far_ms }
+            }
+        };
+        let distance_ms = self.rng.random_range(nearest..=farthest);
+        self.distances_ms.insert(pair, distance_ms);
+        distance_ms
     }
+
+    fn region(&mut self, host: SocketAddr, count: u8) -> u8 {
+        *self.regions.entry(host).or_insert_with(|| self.rng.random_range(0..count.max(1)))
+    }
+}
+
+fn whole_ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -153,6 +242,51 @@ mod tests {
         assert!((70..130).contains(&lost_of_a_thousand(&mut network, 1, 2)));
         network.set_weather(Weather::default());
         assert_eq!(lost_of_a_thousand(&mut network, 1, 2), 0);
+    }
+
+    fn latencies_ms(network: &mut Network, pairs: impl Iterator<Item = (u16, u16)>) -> Vec<u128> {
+        let fates = pairs.map(|(from, to)| network.fate(host(from), host(to)));
+        let latencies = fates.map(|fate| match fate {
+            Fate::Arrives(latency) => latency.as_millis(),
+            Fate::Lost => panic!("nothing is lost"),
+        });
+        latencies.collect()
+    }
+
+    #[test]
+    fn hosts_of_one_region_are_near_and_all_others_far() {
+        let mut network = network(Weather { jitter_ms_max: 0, ..Weather::continents() });
+        let pairs = || (0..40).flat_map(|a| (0..a).map(move |b| (a, b)));
+        let latencies = latencies_ms(&mut network, pairs());
+        let near = latencies.iter().filter(|ms| (1..=10).contains(*ms)).count();
+        assert!(latencies.iter().all(|ms| (1..=10).contains(ms) || (40..=150).contains(ms)));
+        assert!((latencies.len() / 8..latencies.len() / 2).contains(&near), "{near} of {}", latencies.len());
+        // Near is transitive.
+        let is_near = |network: &mut Network, a, b| latencies_ms(network, [(a, b)].into_iter())[0] <= 10;
+        for (a, b, c) in (2..40).map(|c| (c - 2, c - 1, c)) {
+            let [ab, bc, ac] = [(a, b), (b, c), (a, c)].map(|(a, b)| is_near(&mut network, a, b));
+            assert!(!(ab && bc) || ac, "{a} {b} {c}");
+        }
+    }
+
+    #[test]
+    fn what_is_held_back_is_overtaken_by_what_is_not() {
+        let mut network = network(Weather { jitter_ms_max: 0, reordering_percent: 20, ..Weather::default() });
+        let latencies = latencies_ms(&mut network, std::iter::repeat_n((1, 2), 1_000));
+        let least = latencies.iter().min().copied();
+        let held_back = latencies.iter().filter(|ms| Some(**ms) != least).count();
+        assert!((150..250).contains(&held_back), "{held_back}");
+    }
+
+    #[test]
+    fn a_slow_host_is_slow_to_receive_and_others_are_not() {
+        let mut network = network(Weather { jitter_ms_max: 0, ..Weather::default() });
+        network.slow_down(host(2), Duration::from_secs(1));
+        let there = latencies_ms(&mut network, std::iter::repeat_n((1, 2), 100));
+        let back = latencies_ms(&mut network, std::iter::repeat_n((2, 1), 100));
+        assert!(there.iter().max() > Some(&900) && back.iter().max() <= Some(&60));
+        network.heal();
+        assert!(latencies_ms(&mut network, std::iter::repeat_n((1, 2), 100)).iter().max() <= Some(&60));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::{
 
 use actix::System;
 use comet_node::threads::STACK_BYTES;
-use comet_routing::clock::{Clock, WallMs};
+use comet_routing::clock::{Clock, Shift, WallMs};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 use tokio::{
@@ -41,15 +41,15 @@ pub struct Sim(Rc<World>);
 struct World {
     seed: u64,
     rng: RefCell<ChaCha12Rng>,
-    clock: Clock,
     started: Instant,
     wire: Rc<Wire>,
 }
 
 /// A seed that waits for its story.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Seeded {
     seed: u64,
+    replay: Option<String>,
 }
 
 /// Why a story went wrong. Whatever error turns up on the way becomes one.
@@ -85,7 +85,7 @@ impl Sim {
 
     /// A world of this seed, whatever the environment says: for what compares seeds.
     pub fn exactly(seed: u64) -> Seeded {
-        Seeded { seed }
+        Seeded { seed, replay: None }
     }
 
     fn new(seed: u64) -> Self {
@@ -94,7 +94,6 @@ impl Sim {
         Self(Rc::new(World {
             seed,
             rng: RefCell::new(rng),
-            clock: Clock::starting_at(EPOCH_MS),
             started: Instant::now(),
             wire: Rc::new(Wire::new(network)),
         }))
@@ -105,9 +104,10 @@ impl Sim {
         self.0.seed
     }
 
-    /// The clock of every node.
-    pub fn clock(&self) -> Clock {
-        self.0.clock
+    /// A clock that shows the right time until somebody sets it otherwise.
+    pub fn clock_to_set(&self) -> (Clock, Shift) {
+        let elapsed_ms = u64::try_from(self.elapsed().as_millis()).expect("a story takes days");
+        Clock::settable(EPOCH_MS + elapsed_ms)
     }
 
     /// Simulated time since the story began.
@@ -141,6 +141,11 @@ impl Sim {
 }
 
 impl Seeded {
+    /// The command that tells the story again with the same seed, if it is not a test of the suite.
+    pub fn replayed_by(self, command: impl Into<String>) -> Self {
+        Self { replay: Some(command.into()), ..self }
+    }
+
     /// Tells a story in a world of its own and fails the test if the story fails, an assertion in it does, or
     /// any actor panics; then says how to tell it again.
     pub fn run<T: Send>(self, story: impl AsyncFnOnce(Sim) -> Result<T, Failure> + Send) -> T {
@@ -177,11 +182,11 @@ impl Seeded {
             if let Some(sim) = world {
                 eprintln!("The last packets were:\n{}", sim.wire().trace());
             }
-            eprintln!("To see it again:");
-            eprintln!(
-                "    {}={} cargo test -p comet-tests --test simulation {name}",
-                SEED_VARIABLE, self.seed
-            );
+            let replay = self.replay.unwrap_or_else(|| {
+                let seed = self.seed;
+                format!("{SEED_VARIABLE}={seed} cargo test -p comet-tests --test simulation {name}")
+            });
+            eprintln!("To see it again:\n    {replay}");
             panic::resume_unwind(panic)
         })
     }

@@ -1,6 +1,11 @@
 //! What happened on the wire, as a running hash: two runs are the same if their traces are.
 
-use std::{collections::VecDeque, fmt, net::SocketAddr, time::Duration};
+use std::{
+    collections::VecDeque,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 /// Events of which the text is kept, for the report of a story that fails.
 const EVENTS_KEPT: usize = 24;
@@ -12,8 +17,12 @@ const FNV_PRIME: u64 = 0x0100_0000_01b3;
 /// What a packet is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// Half of a handshake.
+    /// The first half of a handshake.
     Hello,
+    /// As [`Kind::Hello`], from another port than all that the host has used before.
+    Probe,
+    /// The second half.
+    Welcome,
     /// A request.
     Request,
     /// The acknowledgement of a request.
@@ -72,7 +81,11 @@ impl Trace {
         self.longest_bytes = self.longest_bytes.max(bytes.len());
         self.mix(&entry.at.as_nanos().to_le_bytes());
         for host in [entry.from, entry.to] {
-            self.mix(host.to_string().as_bytes());
+            match host.ip() {
+                IpAddr::V4(ip) => self.mix(&ip.octets()),
+                IpAddr::V6(ip) => self.mix(&ip.octets()),
+            }
+            self.mix(&host.port().to_le_bytes());
         }
         self.mix(&[entry.kind as u8, entry.event as u8]);
         self.mix(&bytes.len().to_le_bytes());

@@ -14,7 +14,7 @@ use std::{
 use actix::{Actor, Context, Handler, MessageResult, Recipient, ResponseFuture};
 use bytes::Bytes;
 use comet_node::{
-    transport::{Ask, Close, Forget, Greet, LocalAddress, Pending, Received, Rtt, TransportError},
+    transport::{Ask, Close, Forget, Greet, LocalAddress, Pending, Probe, Received, Rtt, TransportError},
     wire::FRAME_BYTES_MAX,
 };
 use comet_routing::{Contact, NodeId};
@@ -151,11 +151,26 @@ impl End {
         let shaken = async {
             let there = self.wire.carry(Kind::Hello, own, addr, b"").await;
             let peer = self.wire.host(addr).ok_or(TransportError::Unreachable)?;
-            let back = self.wire.carry(Kind::Hello, &peer, self.own.addr, b"").await;
+            let back = self.wire.carry(Kind::Welcome, &peer, self.own.addr, b"").await;
             self.wire.measured(self.own.addr, addr, there + back);
             Ok(peer)
         };
         timeout(DIAL, shaken).await.unwrap_or(Err(TransportError::Unreachable))
+    }
+
+    /// Shakes hands with a contact from another port than this end's. No connection stays.
+    async fn probe(&self, contact: Contact) -> Result<(), TransportError> {
+        let own = self.host()?;
+        let shaken = async {
+            self.wire.carry(Kind::Probe, &own, contact.addr, b"").await;
+            let peer = self.wire.host(contact.addr).ok_or(TransportError::Unreachable)?;
+            self.wire.carry(Kind::Welcome, &peer, self.own.addr, b"").await;
+            Ok(peer.contact.id)
+        };
+        match timeout(DIAL, shaken).await.unwrap_or(Err(TransportError::Unreachable))? {
+            got if got == contact.id => Ok(()),
+            got => Err(TransportError::WrongPeer { expected: contact.id, got }),
+        }
     }
 
     fn deliver(&self, peer: &Host, request: &Bytes) -> Result<oneshot::Receiver<Bytes>, TransportError> {
@@ -179,6 +194,18 @@ impl Handler<Greet> for SimTransport {
             let own = end.host()?;
             let met = timeout(deadline, end.dial(&own, addr)).await;
             Ok(met.map_err(|_| TransportError::TimedOut)??.contact)
+        })
+    }
+}
+
+impl Handler<Probe> for SimTransport {
+    type Result = ResponseFuture<Result<(), TransportError>>;
+
+    fn handle(&mut self, Probe { contact, deadline }: Probe, _: &mut Self::Context) -> Self::Result {
+        let end = Rc::clone(&self.end);
+        Box::pin(async move {
+            let probed = timeout(deadline, end.probe(contact)).await;
+            probed.unwrap_or(Err(TransportError::TimedOut))
         })
     }
 }

@@ -89,6 +89,11 @@ impl Wire {
         self.network.borrow().is_silent(host)
     }
 
+    /// True if only those reach this host whom it turned to first.
+    pub fn is_hidden(&self, host: SocketAddr) -> bool {
+        self.network.borrow().is_hidden(host)
+    }
+
     pub(super) fn note_asks(&self, under_way: usize) {
         self.asks_most.set(self.asks_most.get().max(under_way));
     }
@@ -157,7 +162,7 @@ impl Wire {
         let mut pause = self.resend_after(from.contact.addr, to);
         loop {
             let from = if self.is_up(from) { from.contact.addr } else { std::future::pending().await };
-            let fate = self.network.borrow_mut().fate(from, to);
+            let fate = self.fate(kind, from, to);
             let event = if fate == Fate::Lost { Event::Lost } else { Event::Sent };
             self.record(Entry { at: self.at(), from, to, kind, event }, bytes);
             let mut taken = Duration::ZERO;
@@ -172,6 +177,18 @@ impl Wire {
             sleep(pause.saturating_sub(taken)).await;
             pause = (pause * 2).min(RESEND_PAUSE_MAX);
         }
+    }
+
+    fn fate(&self, kind: Kind, from: SocketAddr, to: SocketAddr) -> Fate {
+        let mut network = self.network.borrow_mut();
+        let fate = network.fate(from, to);
+        let is_stranger = match kind {
+            Kind::Probe => true,
+            Kind::Hello => self.connection(from, to).is_none(),
+            _ => false,
+        };
+        let turned_away = is_stranger && network.is_hidden(to);
+        if turned_away { Fate::Lost } else { fate }
     }
 
     /// Notes that a request arrives once more, if the network wants it to.

@@ -14,14 +14,18 @@ use comet_runtime::{
 use comet_store::{Version, content_hash};
 use tokio::sync::oneshot;
 
-use super::{Operation, conversation::Conversation};
+use super::{
+    Operation,
+    conversation::{Conversation, Places},
+    deletion::{Removal, deleted},
+};
 use crate::{
     operation::{CANDIDATES_MAX, Read, ReadOutcome, Rule, Write, WriteOutcome, request::object_of},
     wire::{Object, Reply, Request},
 };
 
-/// How often a put that was outrun by another node's clock is put again.
-const OUTRUN_MAX: u8 = 2;
+/// How often a put or a deletion that was outrun by another node's clock is tried again.
+pub(super) const OUTRUN_MAX: u8 = 2;
 
 /// One replica's answer to a get.
 #[derive(Clone, Debug)]
@@ -87,8 +91,9 @@ impl Operation {
             result => drop(reply.take().map(|reply| reply.send(result))),
         };
         match self.prepare_put(object).await {
-            Ok((conversation, candidates)) => {
-                let write = Write::new(candidates, replicas, self.replication.write_quorum, self.period);
+            Ok((conversation, Places { nodes, missed })) => {
+                let quorum = self.replication.write_quorum;
+                let write = Write::new(nodes, missed, replicas, quorum, self.period);
                 let decided = |outcome| report(report_of(outcome, version, ttl));
                 conversation.write(write, |reply| stored(&reply), decided).await;
             }
@@ -97,10 +102,10 @@ impl Operation {
         outrun_by
     }
 
-    async fn prepare_put(&self, object: Object) -> Result<(Conversation, Vec<Contact>), Refusal> {
+    async fn prepare_put(&self, object: Object) -> Result<(Conversation, Places), Refusal> {
         let key = object.key;
         let conversation = self.converse(Request::Put { object, trail: Trail::FRESH.into() })?;
-        Ok((conversation, self.replicas(&key).await?))
+        Ok((conversation, self.places(&key).await?))
     }
 
     /// Reads an object.
@@ -109,12 +114,13 @@ impl Operation {
         let payload = get.payload.map(|payload| payload.encode());
         let request = Request::Get { key: get.key, payload, callback: None, trail: Trail::FRESH.into() };
         let conversation = self.converse(request)?;
-        let candidates = match get.read {
-            dht::Read::All => self.replicas(&get.key).await?,
-            dht::Read::First | dht::Read::Quorum(_) => self.candidates(&get.key).await?,
+        let read = |candidates| Read::new(candidates, rule, reach, self.period);
+        let read = match get.read {
+            dht::Read::First => read(self.neighbours(&get.key).await).unsearched().hasty(),
+            dht::Read::Quorum(_) => read(self.candidates(&get.key).await?).hasty(),
+            dht::Read::All => read(self.replicas(&get.key).await?),
         };
         let limits = self.access.gate.limits();
-        let read = Read::new(candidates, rule, reach, self.period);
         let outcome = conversation.read(read, |reply| Got::read(reply, limits)).await;
         let answers = outcome.result?.into_iter().map(|(replica, got)| got.by(replica)).collect();
         Ok(GetReport { answers, failed: outcome.failed })
@@ -137,23 +143,34 @@ impl Operation {
     }
 
     /// Deletes an object wherever it may be: how many replicas it has is not known here.
-    pub(super) async fn delete(self, Delete { key, owner }: Delete) -> Result<DeleteReport, Refusal> {
-        let request = Request::Delete { key, owner, trail: Trail::FRESH.into() };
-        let outcome = self.hear_all(key, request, |reply| deleted(&reply)).await?;
-        let (answers, refusal) = split(outcome.result);
-        let deleted: Vec<_> = answers.into_iter().filter(|(_, held)| *held).map(|(node, _)| node).collect();
-        if deleted.is_empty() {
-            let refused = outcome.failed.into_iter().map(|(_, refusal)| refusal).find(|why| !why.retryable());
-            return Err(refused.or(refusal).unwrap_or(Refusal::NotFound));
+    pub(super) async fn delete(self, Delete { key, owner, .. }: Delete) -> Result<DeleteReport, Refusal> {
+        let removal = match owner {
+            Some((sequence, ownership)) => {
+                let trail = Trail::FRESH.into();
+                let request = Request::Delete { key, sequence, ownership: Some(ownership), trail };
+                let mut removal = Removal::default();
+                removal.note(self.hear_all(key, request, |reply| deleted(&reply)).await?);
+                removal
+            }
+            None => {
+                let nodes = self.replicas(&key).await?;
+                self.remove(key, nodes, CANDIDATES_MAX, Trail::FRESH).await?
+            }
+        };
+        let Removal { held, failed, unheard } = removal;
+        if held.is_empty() {
+            let why = |which: fn(&Refusal) -> bool| failed.iter().map(|(_, why)| why).find(|why| which(why));
+            let refused = why(|why| !why.retryable()).or_else(|| why(is_said)).cloned();
+            return Err(refused.or(unheard).unwrap_or(Refusal::NotFound));
         }
-        Ok(DeleteReport { deleted, failed: outcome.failed })
+        Ok(DeleteReport { deleted: held, failed })
     }
 
     /// Finds the live nodes closest to a key.
     pub(super) async fn look_up(self, key: &Key) -> Result<LookupReport, Refusal> {
         let found = self.find(key).await?;
         Ok(LookupReport {
-            nodes: self.with_own(key, found.closest),
+            nodes: self.access.with_own(key, found.closest),
             hops: found.hops,
             queries: found.queries,
         })
@@ -190,9 +207,9 @@ pub(super) fn stored(reply: &Reply) -> Option<(Version, Usage)> {
     if let Reply::Stored { version, usage } = reply { Some((*version, *usage)) } else { None }
 }
 
-/// Whether a replica held what it was to delete.
-pub(super) fn deleted(reply: &Reply) -> Option<bool> {
-    if let Reply::Deleted { held } = reply { Some(*held) } else { None }
+/// True if a node that is there said so itself.
+fn is_said(refusal: &Refusal) -> bool {
+    !matches!(refusal, Refusal::Unreachable(_) | Refusal::Timeout { .. })
 }
 
 fn logged(reply: Reply) -> Option<Vec<LogLine>> {
@@ -210,11 +227,4 @@ fn report_of(
     let version = stored.first().map_or(version, |(_, (version, _))| *version);
     let stored = stored.into_iter().map(|(node, (_, usage))| (node, usage)).collect();
     Ok(PutReport { version, stored, failed, wanted, quorum, ttl })
-}
-
-fn split<T>(result: Result<Vec<T>, Refusal>) -> (Vec<T>, Option<Refusal>) {
-    match result {
-        Ok(answers) => (answers, None),
-        Err(refusal) => (Vec::new(), Some(refusal)),
-    }
 }

@@ -5,7 +5,7 @@ use std::{rc::Rc, time::Instant};
 use bytes::Bytes;
 use comet_routing::{
     Contact, Key, Outcome,
-    actor::{FindNode, FindNodeError},
+    actor::{FindNode, FindNodeError, Neighbours},
 };
 use comet_runtime::{Refusal, visit::Visit};
 use futures_util::{
@@ -17,6 +17,7 @@ use tokio::{sync::oneshot, time};
 
 use super::{Access, Carry, Operation};
 use crate::{
+    actors::Overdue,
     operation::{
         Admitted, CANDIDATES_MAX, Heard, Period, Read, ReadOutcome, ReadStep, Write, WriteOutcome, WriteStep,
         reply_of,
@@ -36,43 +37,52 @@ pub(super) struct Conversation {
 }
 
 enum News {
-    /// The node did not acknowledge the request in time.
-    Suspected(Contact),
+    /// The node lets something wait.
+    Overdue(Contact, Overdue),
+    /// A search ended.
+    Found(Result<Outcome, Refusal>),
     /// The node will say no more.
     Heard(Contact, Heard),
+}
+
+/// Where the object of a key belongs.
+pub(super) struct Places {
+    /// The nodes closest to the key, nearest first.
+    pub(super) nodes: Vec<Contact>,
+    /// Nodes that would perhaps be among them, had they not stopped answering a short while ago.
+    pub(super) missed: usize,
 }
 
 impl Operation {
     /// Finds the nodes closest to a key that answer.
     pub(super) async fn find(&self, key: &Key) -> Result<Outcome, Refusal> {
-        let finding = self.access.find_node.send(FindNode { target: *key });
-        let deadline = time::Instant::from_std(self.period.deadline);
-        match time::timeout_at(deadline, finding).await {
-            Ok(Ok(Ok(outcome))) => Ok(outcome),
-            Ok(Ok(Err(FindNodeError::Busy(_)))) => Err(Refusal::Overloaded("the router".into())),
-            Ok(Ok(Err(FindNodeError::Stopped)) | Err(_)) => Err(Refusal::Stopping("the node".into())),
-            Err(_) => Err(self.period.timeout()),
-        }
+        find(&self.access, key, self.period).await
+    }
+
+    /// The nodes closest to a key, nearest first, this one among them, if they are all known without asking
+    /// anybody; else nobody.
+    pub(super) async fn neighbours(&self, key: &Key) -> Vec<Contact> {
+        let asked = self.access.neighbours.send(Neighbours { target: *key, count: CANDIDATES_MAX });
+        let known = asked.await.unwrap_or_default();
+        if known.is_empty() { known } else { self.access.with_own(key, known) }
     }
 
     /// The nodes closest to a key, nearest first, this one among them where it belongs.
     pub(super) async fn candidates(&self, key: &Key) -> Result<Vec<Contact>, Refusal> {
-        Ok(self.with_own(key, self.find(key).await?.closest))
+        Ok(self.access.with_own(key, self.find(key).await?.closest))
     }
 
     /// As [`Operation::candidates`], and nodes that are late: replicas whose answer does not come in time must hear
     /// of a write as well, and count for its quorum whether they hear or not.
     pub(super) async fn replicas(&self, key: &Key) -> Result<Vec<Contact>, Refusal> {
-        let Outcome { mut closest, late, .. } = self.find(key).await?;
-        closest.extend(late);
-        Ok(self.with_own(key, closest))
+        Ok(self.places(key).await?.nodes)
     }
 
-    pub(super) fn with_own(&self, key: &Key, mut nodes: Vec<Contact>) -> Vec<Contact> {
-        nodes.push(self.access.own);
-        nodes.sort_by_cached_key(|node| key.distance_to(&node.id));
-        nodes.truncate(CANDIDATES_MAX);
-        nodes
+    /// Where the object of a key belongs.
+    pub(super) async fn places(&self, key: &Key) -> Result<Places, Refusal> {
+        let Outcome { mut closest, late, missed, .. } = self.find(key).await?;
+        closest.extend(late);
+        Ok(Places { nodes: self.access.with_own(key, closest), missed })
     }
 
     /// Begins a conversation, unless the request breaks a rule that this node would hold a peer to as well.
@@ -87,7 +97,7 @@ impl Operation {
                 visit,
                 news: FuturesUnordered::new(),
             }),
-            Admitted::Ping | Admitted::FindNode { .. } => Err(Refusal::Unsupported),
+            _ => Err(Refusal::Unsupported),
         }
     }
 }
@@ -118,7 +128,9 @@ impl Conversation {
             };
             match self.next(until).await {
                 None => {}
-                Some(News::Suspected(node)) => write.on_suspect(&node, self.now()),
+                Some(News::Overdue(node, Overdue::Acknowledgement)) => write.on_suspect(&node, self.now()),
+                // A write has no use for a node that takes its time and none instead of it, and does not search.
+                Some(News::Overdue(_, Overdue::Answer) | News::Found(_)) => {}
                 Some(News::Heard(node, Heard::Refused(refusal))) => write.on_refused(&node, refusal),
                 Some(News::Heard(node, Heard::Failed(refusal))) => write.on_failed(&node, refusal),
                 Some(News::Heard(node, Heard::Reply(reply))) => match said(reply) {
@@ -141,12 +153,21 @@ impl Conversation {
                     self.ask(node);
                     continue;
                 }
+                ReadStep::Search => {
+                    self.search();
+                    continue;
+                }
                 ReadStep::Done(outcome) => return outcome,
                 ReadStep::Wait { until } => until,
             };
             match self.next(until).await {
                 None => {}
-                Some(News::Suspected(node)) => read.on_suspect(&node, self.now()),
+                Some(News::Overdue(node, Overdue::Acknowledgement)) => read.on_suspect(&node, self.now()),
+                Some(News::Overdue(node, Overdue::Answer)) => read.on_slow(&node),
+                Some(News::Found(Ok(found))) => {
+                    read.on_found(self.access.with_own(&self.key, found.closest));
+                }
+                Some(News::Found(Err(refusal))) => read.on_search_failed(refusal),
                 Some(News::Heard(node, Heard::Refused(refusal))) => read.on_refused(&node, refusal),
                 Some(News::Heard(node, Heard::Failed(refusal))) => read.on_failed(&node, refusal),
                 Some(News::Heard(node, Heard::Reply(reply))) => match said(reply) {
@@ -165,18 +186,25 @@ impl Conversation {
         if node.id == self.access.own.id {
             return self.ask_own(node);
         }
-        let (suspect, suspected) = oneshot::channel();
+        let (overdue, is_overdue) = oneshot::channel();
         let (answer, answered) = oneshot::channel();
         let deadline = self.period.left(self.now());
-        let carry = Carry { to: node, request: self.frame.clone(), deadline, suspected: suspect, answer };
+        let carry = Carry { to: node, request: self.frame.clone(), deadline, overdue, answer };
         // A courier that does not take it drops `answer`.
         self.access.carry.try_send(carry).ok();
-        self.news.push(suspected.map(move |fired| fired.ok().map(|()| News::Suspected(node))).boxed_local());
+        let what = is_overdue.map(move |what| what.ok().map(|what| News::Overdue(node, what)));
+        self.news.push(what.boxed_local());
         let heard = answered.map(move |heard| {
             let untaken = |_| Heard::Failed(Refusal::Overloaded("the courier".into()));
             Some(News::Heard(node, heard.unwrap_or_else(untaken)))
         });
         self.news.push(heard.boxed_local());
+    }
+
+    fn search(&mut self) {
+        let (access, key, period) = (Rc::clone(&self.access), self.key, self.period);
+        let found = async move { Some(News::Found(find(&access, &key, period).await)) };
+        self.news.push(found.boxed_local());
     }
 
     fn ask_own(&mut self, own: Contact) {
@@ -203,6 +231,27 @@ impl Conversation {
                 () = &mut time_is_up => return None,
             }
         }
+    }
+}
+
+impl Access {
+    pub(super) fn with_own(&self, key: &Key, mut nodes: Vec<Contact>) -> Vec<Contact> {
+        if !self.role.is_client() {
+            nodes.push(self.own);
+        }
+        nodes.sort_by_cached_key(|node| key.distance_to(&node.id));
+        nodes.truncate(CANDIDATES_MAX);
+        nodes
+    }
+}
+
+async fn find(access: &Access, key: &Key, period: Period) -> Result<Outcome, Refusal> {
+    let finding = access.find_node.send(FindNode { target: *key });
+    match time::timeout_at(time::Instant::from_std(period.deadline), finding).await {
+        Ok(Ok(Ok(outcome))) => Ok(outcome),
+        Ok(Ok(Err(FindNodeError::Busy(_)))) => Err(Refusal::Overloaded("the router".into())),
+        Ok(Ok(Err(FindNodeError::Stopped)) | Err(_)) => Err(Refusal::Stopping("the node".into())),
+        Err(_) => Err(period.timeout()),
     }
 }
 

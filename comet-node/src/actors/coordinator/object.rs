@@ -45,10 +45,10 @@ impl Operation {
                 None => Err(Refusal::Invalid("the object to copy is missing".into())),
             },
             Op::Delete { key, nodes } => {
-                let request = |trail: Trail| Request::Delete { key, owner: None, trail: trail.into() };
-                let targets = (nodes, self.replication.replicas);
-                let held = |reply: Reply| client::deleted(&reply).filter(|held| *held).map(|_| ());
-                self.tell(object, key, targets, trail, request, held).await
+                let Targets { nodes, reach } =
+                    self.targets(&object, &key, nodes, self.replication.replicas).await?;
+                let trail = trail.among(reach.min(nodes.len()));
+                Ok(OpOutcome::Nodes(self.remove(key, nodes, reach, trail).await?.held))
             }
         }
     }

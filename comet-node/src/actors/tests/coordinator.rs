@@ -8,12 +8,21 @@ use comet_runtime::{
 use super::*;
 use crate::{
     actors::{DeleteObject, GetObject, InspectObject, LookUp, PutObject},
+    operation::Role,
     wire::Held,
 };
 
 fn put(replicas: u8) -> PutObject {
     let data = Value::from("hello").encode();
-    PutObject(Put { key: key(), data, code: None, ttl: None, replicas: Some(replicas), owner: None })
+    PutObject(Put {
+        key: key(),
+        data,
+        code: None,
+        ttl: None,
+        replicas: Some(replicas),
+        owner: None,
+        deadline: None,
+    })
 }
 
 fn get(read: Read) -> GetObject {
@@ -57,6 +66,20 @@ fn the_own_node_stores_only_where_it_belongs_by_distance() {
         assert_eq!(report.wanted, 3);
         assert_eq!(asked(&station.network).await, [1, 2, 3].map(|n| (ms(0), node(n))));
         assert!(visits(&station.objects).await.is_empty());
+    });
+}
+
+#[test]
+fn a_node_that_others_cannot_reach_stores_nothing_itself() {
+    paused(async {
+        let station = Station::start(node(0), (1..=3).map(storing), no_change);
+        station.role.set(Role::Client);
+        let report = station.coordinator.send(put(3)).await.unwrap().unwrap();
+        assert_eq!((report.wanted, contacts(&report.stored)), (3, vec![node(1), node(2)]));
+        assert!(visits(&station.objects).await.is_empty());
+        station.role.set(Role::Server);
+        station.coordinator.send(put(3)).await.unwrap().unwrap();
+        assert_eq!(visits(&station.objects).await.len(), 1, "the control: it is the nearest");
     });
 }
 
@@ -183,6 +206,66 @@ fn a_get_of_nothing_asks_the_closest_nodes_and_itself_and_no_more() {
 }
 
 #[test]
+fn a_neighbour_that_answers_saves_the_lookup() {
+    paused(async {
+        let station = Station::start(node(9), [answering(1, got(7)), answering(2, got(8))], no_change);
+        station.router.send(SetNeighbours(vec![node(1), node(2)], 0)).await.unwrap();
+        let report = station.coordinator.send(get(Read::First)).await.unwrap().unwrap();
+        assert_eq!(report.answers[0].replica, node(1));
+        assert_eq!(asked(&station.network).await, [(ms(0), node(1))]);
+        assert_eq!(station.router.send(CountLookups).await.unwrap(), 0);
+        station.coordinator.send(get(Read::Quorum(1))).await.unwrap().unwrap();
+        assert_eq!(station.router.send(CountLookups).await.unwrap(), 1, "the control: a quorum looks up");
+    });
+}
+
+#[test]
+fn a_slow_replica_is_done_without_and_its_answer_still_counts() {
+    paused(async {
+        let slow = Manner::Answers { acknowledged_ms: 40, answered_ms: 600, answer: got(7) };
+        let slower = Manner::Answers { acknowledged_ms: 40, answered_ms: 900, answer: got(8) };
+        let station = Station::start(node(9), [(node(1), slow), (node(2), slower)], no_change);
+        let report = station.coordinator.send(get(Read::First)).await.unwrap().unwrap();
+        assert_eq!(asked(&station.network).await, [(ms(0), node(1)), (ms(300), node(2))]);
+        assert_eq!((report.answers[0].replica, station.started.elapsed()), (node(1), ms(600)));
+    });
+}
+
+#[test]
+fn a_node_that_is_cut_off_refuses_what_it_could_not_keep() {
+    paused(async {
+        let station = Station::start(node(0), [storing(1)], no_change);
+        station.router.send(SetNeighbours(vec![], 9)).await.unwrap();
+        let refused = station.coordinator.send(put(8)).await.unwrap();
+        assert!(
+            matches!(refused, Err(Refusal::NoQuorum { stored: 0, wanted: 8, quorum: 5, .. })),
+            "{refused:?}"
+        );
+        assert_eq!(asked(&station.network).await, []);
+        station.router.send(SetNeighbours(vec![], 1)).await.unwrap();
+        let report = station.coordinator.send(put(8)).await.unwrap().unwrap();
+        assert_eq!((report.wanted, report.quorum), (3, 2), "the control: one of three is gone");
+    });
+}
+
+#[test]
+fn a_put_and_a_deletion_end_at_their_deadlines() {
+    paused(async {
+        let station = Station::start(node(9), [(node(1), Manner::Lost)], no_change);
+        let put = PutObject(Put { deadline: Some(ms(200)), ..put(1).0 });
+        let refused = station.coordinator.send(put).await.unwrap();
+        assert!(
+            matches!(&refused, Err(Refusal::NoQuorum { stored: 0, reason, .. }) if reason.contains("200 ms")),
+            "{refused:?}"
+        );
+        assert_eq!(station.started.elapsed(), ms(200));
+        let delete = Delete { key: key(), owner: None, deadline: Some(ms(100)) };
+        station.coordinator.send(DeleteObject(delete)).await.unwrap().unwrap_err();
+        assert_eq!(station.started.elapsed(), ms(300));
+    });
+}
+
+#[test]
 fn a_quorum_of_equal_answers_is_found_among_others() {
     paused(async {
         let peers = [answering(1, got(1)), answering(2, got(2)), answering(3, got(2))];
@@ -211,7 +294,7 @@ fn a_deletion_reports_who_held_the_object() {
         let held = |n, held| answering(n, Ok(Reply::Deleted { held }));
         let peers = [held(1, true), held(2, false), answering(3, Err(Refusal::NotFound)), held(4, true)];
         let station = Station::start(node(9), peers, no_change);
-        let delete = || DeleteObject(Delete { key: key(), owner: None });
+        let delete = || DeleteObject(Delete { key: key(), owner: None, deadline: None });
         let report = station.coordinator.send(delete()).await.unwrap().unwrap();
         assert_eq!(report.deleted, [node(1), node(4)]);
 

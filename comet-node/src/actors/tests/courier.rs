@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::{
-    actors::{Carry, Connect, Courier, CourierConfig, RouterLinks},
+    actors::{Carry, Connect, Courier, CourierConfig, Overdue, RouterLinks},
     operation::Heard,
 };
 
@@ -31,12 +31,12 @@ impl Post {
         Self { network, router, courier, started: Instant::now() }
     }
 
-    fn carry(&self, to: Contact) -> (oneshot::Receiver<()>, oneshot::Receiver<Heard>) {
-        let (suspect, suspected) = oneshot::channel();
+    fn carry(&self, to: Contact) -> (oneshot::Receiver<Overdue>, oneshot::Receiver<Heard>) {
+        let (overdue, is_overdue) = oneshot::channel();
         let (answer, answered) = oneshot::channel();
         let request = Request::Inspect { key: key() }.encode();
-        self.courier.do_send(Carry { to, request, deadline: ms(5_000), suspected: suspect, answer });
-        (suspected, answered)
+        self.courier.do_send(Carry { to, request, deadline: ms(5_000), overdue, answer });
+        (is_overdue, answered)
     }
 
     async fn told(&self) -> Vec<(Duration, Told)> {
@@ -62,7 +62,7 @@ fn a_lost_request_makes_a_stranger_suspect_after_300_ms_and_a_late_answer_counts
         let late = Manner::Late { answered_ms: 500, answer: Ok(stored()) };
         let post = Post::start([(node(1), late)]).await;
         let (suspected, answered) = post.carry(node(1));
-        suspected.await.expect("the peer is suspected");
+        assert_eq!(suspected.await, Ok(Overdue::Acknowledgement));
         assert_eq!(post.started.elapsed(), ms(300));
         assert_eq!(answered.await, Ok(Heard::Reply(stored())));
         assert_eq!(post.started.elapsed(), ms(500));
@@ -80,13 +80,13 @@ fn a_known_peer_is_suspect_after_its_own_timeout() {
         post.network.send(Treat(node(1), Manner::Lost)).await.unwrap();
         let asked = Instant::now();
         let (suspected, _answered) = post.carry(node(1));
-        suspected.await.expect("the peer is suspected");
+        assert_eq!(suspected.await, Ok(Overdue::Acknowledgement));
         assert_eq!(asked.elapsed(), ms(80), "40 ms and four deviations of 10 ms");
     });
 }
 
 #[test]
-fn a_peer_not_heard_of_for_long_is_a_stranger_again() {
+fn a_peer_not_heard_of_for_long_is_given_the_time_to_connect_again() {
     paused(async {
         let post = Post::start([(node(1), answers(40, 40))]).await;
         assert_eq!(post.carry(node(1)).1.await, Ok(Heard::Reply(stored())));
@@ -94,20 +94,39 @@ fn a_peer_not_heard_of_for_long_is_a_stranger_again() {
         tokio::time::advance(ms(30_000)).await;
         let asked = Instant::now();
         let (suspected, _answered) = post.carry(node(1));
-        suspected.await.expect("the peer is suspected");
-        assert_eq!(asked.elapsed(), ms(300));
+        assert_eq!(suspected.await, Ok(Overdue::Acknowledgement));
+        assert_eq!(asked.elapsed(), ms(160), "twice 80 ms");
     });
 }
 
 #[test]
-fn a_slow_handler_makes_nobody_suspect() {
+fn strangers_are_given_what_strangers_take() {
+    paused(async {
+        let post = Post::start((1..=8).map(|n| (node(n), answers(20, 20)))).await;
+        for n in 1..=8 {
+            assert_eq!(post.carry(node(n)).1.await, Ok(Heard::Reply(stored())));
+        }
+        let asked = Instant::now();
+        let (suspected, _answered) = post.carry(node(9));
+        assert_eq!(suspected.await, Ok(Overdue::Acknowledgement));
+        assert_eq!(asked.elapsed(), ms(60));
+    });
+}
+
+#[test]
+fn a_slow_handler_is_told_of_and_makes_nobody_suspect() {
     paused(async {
         let post = Post::start([(node(1), answers(40, 3_000))]).await;
-        let (suspected, answered) = post.carry(node(1));
+        let (slow, answered) = post.carry(node(1));
+        assert_eq!(slow.await, Ok(Overdue::Answer));
+        assert_eq!(post.started.elapsed(), ms(300), "a stranger's time");
         assert_eq!(answered.await, Ok(Heard::Reply(stored())));
-        assert!(suspected.await.is_err());
-        let answered = Told::Answered { contact: node(1), rtt: Some(ms(40)) };
-        assert_eq!(post.told().await, [(ms(3_000), answered)], "the handler's time is not the network's");
+        let told = |at, rtt| (at, Told::Answered { contact: node(1), rtt: Some(rtt) });
+        assert_eq!(post.told().await, [told(ms(3_000), ms(40))], "the handler's time is not the network's");
+
+        let (slow, _answered) = post.carry(node(1));
+        assert_eq!(slow.await, Ok(Overdue::Answer));
+        assert_eq!(post.started.elapsed(), ms(3_100), "its timeout of 80 ms would be too short for a disk");
     });
 }
 

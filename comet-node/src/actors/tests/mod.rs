@@ -2,8 +2,12 @@
 
 mod coordinator;
 mod courier;
+mod deleting;
 mod perform;
+mod prober;
+mod replicator;
 mod responder;
+mod scout;
 
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
 
@@ -12,8 +16,8 @@ use bytes::Bytes;
 use comet_routing::{
     Contact, Ended, Key, NodeId, Outcome,
     actor::{
-        Closest, ContactAnswered, ContactHeard, ContactSuspected, FindNode, FindNodeError, QueryFailed,
-        QueryReplied,
+        Closest, ContactAnswered, ContactHeard, ContactSuspected, FindNode, FindNodeError, Neighbours,
+        QueryFailed, QueryReplied,
     },
     clock::Clock,
 };
@@ -29,10 +33,10 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Access, Coordinator, CoordinatorConfig, Courier, CourierConfig};
+use super::{Access, CheckSoon, Coordinator, CoordinatorConfig, Courier, CourierConfig};
 use crate::{
     config::ReplicationConfig,
-    operation::Gate,
+    operation::{Gate, OwnRole},
     transport::{Ask, Pending, Rtt, TransportError},
     wire::{Answer, Reply, Request, encode_answer},
 };
@@ -209,6 +213,8 @@ struct Knower {
     started: Instant,
     nodes: Vec<Contact>,
     late: Vec<Contact>,
+    neighbours: Vec<Contact>,
+    missed: usize,
     lookups: usize,
     told: Vec<(Duration, Told)>,
 }
@@ -216,7 +222,16 @@ struct Knower {
 impl Knower {
     fn start_with(nodes: impl IntoIterator<Item = Contact>) -> Addr<Self> {
         let nodes = nodes.into_iter().collect();
-        Self { started: Instant::now(), nodes, late: Vec::new(), lookups: 0, told: Vec::new() }.start()
+        Self {
+            started: Instant::now(),
+            nodes,
+            late: Vec::new(),
+            neighbours: Vec::new(),
+            missed: 0,
+            lookups: 0,
+            told: Vec::new(),
+        }
+        .start()
     }
 
     fn note(&mut self, told: Told) {
@@ -274,6 +289,7 @@ impl Handler<FindNode> for Knower {
         Ok(Outcome {
             closest: self.nodes.clone(),
             late: self.late.clone(),
+            missed: self.missed,
             hops: 2,
             queries: 9,
             ended: Ended::Converged,
@@ -286,6 +302,27 @@ impl Handler<Closest> for Knower {
 
     fn handle(&mut self, Closest { count, .. }: Closest, _: &mut Self::Context) -> Self::Result {
         self.nodes.iter().copied().take(count).collect()
+    }
+}
+
+impl Handler<Neighbours> for Knower {
+    type Result = Vec<Contact>;
+
+    fn handle(&mut self, _: Neighbours, _: &mut Self::Context) -> Self::Result {
+        self.neighbours.clone()
+    }
+}
+
+/// These are known to be the neighbours of every key, and so many others are missed.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct SetNeighbours(Vec<Contact>, usize);
+
+impl Handler<SetNeighbours> for Knower {
+    type Result = ();
+
+    fn handle(&mut self, SetNeighbours(neighbours, missed): SetNeighbours, _: &mut Self::Context) {
+        (self.neighbours, self.missed) = (neighbours, missed);
     }
 }
 
@@ -384,6 +421,40 @@ async fn visits(objects: &Addr<Objects>) -> Vec<(Key, Visit)> {
     objects.send(TakeVisits).await.expect("the objects run").0
 }
 
+/// Stands where the replicator would, and notes what it is to check.
+#[derive(Default)]
+struct Watch(Vec<Key>);
+
+impl Watch {
+    fn start_with() -> Addr<Self> {
+        Self::default().start()
+    }
+}
+
+impl Actor for Watch {
+    type Context = Context<Self>;
+}
+
+impl Handler<CheckSoon> for Watch {
+    type Result = ();
+
+    fn handle(&mut self, CheckSoon { key }: CheckSoon, _: &mut Self::Context) {
+        self.0.push(key);
+    }
+}
+
+#[derive(Message)]
+#[rtype(result = "Vec<Key>")]
+struct TakeChecks;
+
+impl Handler<TakeChecks> for Watch {
+    type Result = Vec<Key>;
+
+    fn handle(&mut self, _: TakeChecks, _: &mut Self::Context) -> Self::Result {
+        std::mem::take(&mut self.0)
+    }
+}
+
 /// A replica whose store is empty and whose objects are a probe.
 fn replica(objects: &Addr<Objects>, clock: Clock) -> Replica {
     let (_, reader) = comet_store::in_memory(StoreConfig::default());
@@ -397,6 +468,7 @@ struct Station {
     router: Addr<Knower>,
     objects: Addr<Objects>,
     coordinator: Addr<Coordinator>,
+    role: OwnRole,
     started: Instant,
 }
 
@@ -410,20 +482,23 @@ impl Station {
         let clock = Clock::starting_at(WALL_MS);
         let router = Knower::start_with(peers.iter().map(|(contact, _)| *contact));
         let network = Network::start_with(peers);
-        let objects = Objects::accepting();
+        let (objects, role) = (Objects::accepting(), OwnRole::default());
         let courier = Courier::new(network.clone().recipient(), clock, CourierConfig::default()).start();
         let access = Access {
             own,
             gate: gate(),
             replica: replica(&objects, clock),
             find_node: router.clone().recipient(),
+            neighbours: router.clone().recipient(),
             carry: courier.recipient(),
+            check: Watch::start_with().recipient(),
+            role: role.clone(),
             clock,
         };
         let mut config = CoordinatorConfig::new(ReplicationConfig::default());
         change(&mut config);
         let coordinator = Coordinator::new(access, config).start();
-        Self { network, router, objects, coordinator, started: Instant::now() }
+        Self { network, router, objects, coordinator, role, started: Instant::now() }
     }
 
     /// What peers were asked to do, and when.

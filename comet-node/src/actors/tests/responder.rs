@@ -1,19 +1,37 @@
 //! The responder between probe objects and a probe router.
 
 use comet_runtime::{Origin, Trail, Value};
+use comet_store::{DeleteRecord, Deletion, PutRecord, ReplicaStore, Rule};
 use tokio::sync::oneshot;
 
 use super::*;
 use crate::{
-    actors::{Desk, Responder, ResponderConfig},
+    actors::{Desk, DialBack, Responder, ResponderConfig},
     transport::Received,
-    wire::{Object, decode_answer},
+    wire::{Object, Summary, Verdict, decode_answer},
 };
+
+/// Stands where the prober would: reaches nobody but [`node`] 1.
+struct Dialler;
+
+impl Actor for Dialler {
+    type Context = Context<Self>;
+}
+
+impl Handler<DialBack> for Dialler {
+    type Result = Result<bool, Refusal>;
+
+    fn handle(&mut self, DialBack { contact }: DialBack, _: &mut Self::Context) -> Self::Result {
+        Ok(contact == node(1))
+    }
+}
 
 struct Office {
     responder: Addr<Responder>,
     router: Addr<Knower>,
     objects: Addr<Objects>,
+    store: Addr<ReplicaStore>,
+    watch: Addr<Watch>,
 }
 
 impl Office {
@@ -24,9 +42,14 @@ impl Office {
         let router = Knower::start_with((1..=30).map(node));
         let replica = replica(&objects, clock);
         let closest = router.clone().recipient();
-        let desk = Desk { own: node(0), gate: gate(), replica, closest, clock };
+        let (writer, reader) = comet_store::in_memory(StoreConfig::default());
+        let store = ReplicaStore::new(writer, clock, Vec::new()).start();
+        let watch = Watch::start_with();
+        let check = watch.clone().recipient();
+        let dial_back = Dialler.start().recipient();
+        let desk = Desk { own: node(0), gate: gate(), replica, reader, check, dial_back, closest, clock };
         let responder = Responder::new(desk, router.clone().recipient(), config).start();
-        Self { responder, router, objects }
+        Self { responder, router, objects, store, watch }
     }
 
     fn receive(&self, from: Contact, request: impl Into<Bytes>) -> oneshot::Receiver<Bytes> {
@@ -69,6 +92,52 @@ fn peers_learn_their_address_and_the_closest_contacts() {
 }
 
 #[test]
+fn peers_are_told_whether_they_can_be_reached_where_they_ask_from() {
+    paused(async {
+        let office = Office::start(ResponderConfig::default(), ms(0));
+        for (n, reachable) in [(1, true), (2, false)] {
+            let told = office.answer(node(n), Request::DialBack.encode()).await;
+            assert_eq!(told, Ok(Reply::Dialled { reachable }));
+        }
+    });
+}
+
+#[test]
+fn a_digest_is_compared_with_what_is_held_and_who_is_behind_is_remembered() {
+    paused(async {
+        let office = Office::start(ResponderConfig::default(), ms(0));
+        let record = super::replicator::plain(5, 8);
+        let (held, rule) = (record.version, Rule::IfNewer);
+        let put = PutRecord { record, source: None, rule, timer_ms: None };
+        office.store.send(put).await.expect("the store runs").expect("it stores");
+        let deletion = Some(Deletion::up_to(9, None));
+        let deleted = Key::of("deleted");
+        office
+            .store
+            .send(DeleteRecord { key: deleted, deletion })
+            .await
+            .expect("it runs")
+            .expect("it deletes");
+        let summary = |key, sequence| Summary { key, version: Version { sequence, ..held } };
+        let summaries = vec![
+            summary(key(), 5),
+            summary(key(), 6),
+            summary(deleted, 9),
+            summary(deleted, 10),
+            summary(key(), 4),
+        ];
+        let answer = office.answer(node(1), Request::Digest { summaries }.encode()).await;
+        let gone = Verdict::Gone { sequence: 9, ownership: None };
+        let verdicts = vec![Verdict::Same, Verdict::Older, gone, Verdict::Missing, Verdict::Newer];
+        assert_eq!(answer, Ok(Reply::Compared { verdicts }));
+        let check = Request::Check { key: deleted }.encode();
+        assert_eq!(office.answer(node(1), check).await, Ok(Reply::Noted));
+        let noted = office.watch.send(TakeChecks).await.expect("the watch runs");
+        assert_eq!(noted, [key(), deleted], "the one that is newer here, and the one that was asked for");
+    });
+}
+
+#[test]
 fn rubbish_and_unknown_requests_are_told_apart() {
     paused(async {
         let office = Office::start(ResponderConfig::default(), ms(0));
@@ -94,7 +163,7 @@ fn a_put_reaches_its_object_with_the_peer_as_caller() {
 fn a_request_that_breaks_a_rule_reaches_no_object() {
     paused(async {
         let office = Office::start(ResponderConfig::default(), ms(0));
-        let delete = Request::Delete { key: key(), owner: None, trail: Trail::FRESH.into() };
+        let delete = Request::Delete { key: key(), sequence: 1, ownership: None, trail: Trail::FRESH.into() };
         assert_eq!(office.answer(node(1), delete.encode()).await, Ok(stored()), "the control");
         let payload = Some(Bytes::from_static(b"\xc1"));
         let get = Request::Get { key: key(), payload, callback: None, trail: Trail::FRESH.into() };

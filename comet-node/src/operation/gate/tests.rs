@@ -78,6 +78,17 @@ fn put(object: Object) -> Result<(Caller, Record), Refusal> {
     }
 }
 
+fn delete(
+    key: Key,
+    sequence: u64,
+    ownership: Option<Ownership>,
+) -> Result<(Option<[u8; 32]>, Deletion), Refusal> {
+    match admit(Request::Delete { key, sequence, ownership, trail: trail() })? {
+        (_, Visit::Delete { caller, deletion, .. }) => Ok((caller.owner, deletion)),
+        (_, visit) => panic!("no deletion but {visit:?}"),
+    }
+}
+
 fn copy(
     object: Object,
     age_seconds: u64,
@@ -206,7 +217,7 @@ fn no_peer_can_grant_more_than_a_fresh_budget() {
                 remaining_seconds: 60,
                 trail,
             },
-            Request::Delete { key: Key::of("k"), owner: None, trail },
+            Request::Delete { key: Key::of("k"), sequence: 1, ownership: None, trail },
         ]
     };
     let left = |request| match admit(request).unwrap().1 {
@@ -229,18 +240,45 @@ fn a_copys_state_must_be_a_value() {
 
 #[test]
 fn a_deletion_is_the_owners_if_it_is_signed() {
-    let delete = |key, owner| admit(Request::Delete { key, owner, trail: trail() });
     let signature = sign(&owned_key(), 7, Act::Delete);
-    match delete(owned_key(), Some((7, signature.clone()))).unwrap() {
-        (_, Visit::Delete { caller, signed, .. }) => {
-            assert_eq!((caller.owner, signed), (Some(public_key()), Some(7)));
-        }
-        (_, visit) => panic!("no deletion but {visit:?}"),
-    }
-    assert!(matches!(delete(owned_key(), Some((8, signature.clone()))), Err(Refusal::NotOwner(_))));
-    assert!(matches!(delete(Key::of("k"), Some((7, signature))), Err(Refusal::Invalid(_))));
-    let unsigned = delete(owned_key(), None).unwrap().1;
-    assert!(matches!(unsigned, Visit::Delete { signed: None, .. }), "the object's handlers decide");
+    let signed = |key, sequence| delete(key, sequence, Some(signature.clone()));
+    let deletion = Deletion::up_to(7, Some(signature.clone()));
+    assert_eq!(signed(owned_key(), 7), Ok((Some(public_key()), deletion)));
+    assert!(matches!(signed(owned_key(), 8), Err(Refusal::NotOwner(_))));
+    assert!(matches!(signed(Key::of("k"), 7), Err(Refusal::Invalid(_))));
+    let unsigned = delete(owned_key(), 7, None);
+    assert_eq!(unsigned, Ok((None, Deletion::up_to(7, None))), "the object's handlers decide");
+}
+
+#[test]
+fn an_unsigned_deletion_is_dated_no_more_than_a_day_ahead() {
+    let latest = (NOW_MS + DAY_MS) * 1_000;
+    assert_eq!(gate().sequence_max(NOW_MS), latest);
+    assert_eq!(delete(Key::of("k"), latest, None), Ok((None, Deletion::up_to(latest, None))));
+    let refused = Err(Refusal::Invalid("the request is dated more than a day ahead".into()));
+    assert_eq!(delete(Key::of("k"), latest + 1, None), refused);
+}
+
+#[test]
+fn whatever_an_owner_could_put_he_can_still_delete() {
+    let put = |sequence| {
+        let content = content_hash(None, &object().data);
+        let act = Act::Put { content: &content, ttl_seconds: 3_600, replicas: 8 };
+        let ownership = Some(sign(&owned_key(), sequence, act));
+        put(Object { key: owned_key(), sequence, ownership, ..object() })
+    };
+    let delete = |sequence| {
+        let signature = sign(&owned_key(), sequence, Act::Delete);
+        delete(owned_key(), sequence, Some(signature)).map(|(_, deletion)| deletion.version.sequence)
+    };
+    let highest = i64::MAX as u64;
+    assert_eq!(put(highest).unwrap().1.version.sequence, highest);
+    assert_eq!(delete(highest + 1), Ok(highest + 1));
+    let refused = |sequence: u64, max: u64| {
+        Refusal::Invalid(format!("the owner signed the sequence number {sequence}, and the highest is {max}"))
+    };
+    assert_eq!(put(highest + 1).unwrap_err(), refused(highest + 1, highest));
+    assert_eq!(delete(u64::MAX), Err(refused(u64::MAX, highest + 1)));
 }
 
 #[test]

@@ -175,6 +175,104 @@ fn nobody_to_ask_and_nobody_who_answers_are_told_apart() {
     assert_eq!(done(&mut dead, now).result, Err(Refusal::Unreachable(text.into())));
 }
 
+/// A read in a hurry that knows these nodes and has not searched.
+fn unsearched(known: impl IntoIterator<Item = u8>) -> (Read<u8>, Instant) {
+    let period = Period::starting(Clock::System.now(), DEADLINE);
+    let read = Read::new(known.into_iter().map(node), Rule::First, REACH, period);
+    (read.unsearched().hasty(), period.began)
+}
+
+#[test]
+fn a_known_replica_that_answers_makes_the_search_needless() {
+    let (mut read, now) = unsearched([2, 4]);
+    assert_eq!(asked(&mut read, now), (nodes([2]), ReadStep::Wait { until: now + DEADLINE }));
+    read.on_answer(&node(2), 7);
+    assert_eq!(done(&mut read, now).result, Ok(vec![(node(2), 7)]));
+}
+
+#[test]
+fn a_read_searches_once_when_nobody_is_known_or_the_known_are_no_help() {
+    let trouble: [fn(&mut Read<u8>, Instant); 4] = [
+        |read, now| read.on_suspect(&node(2), now),
+        |read, _| read.on_failed(&node(2), gone()),
+        |read, _| read.on_refused(&node(2), Refusal::NotFound),
+        |read, _| read.on_refused(&node(2), Refusal::Overloaded("it".into())),
+    ];
+    for trouble in trouble {
+        let (mut read, now) = unsearched([2]);
+        asked(&mut read, now);
+        trouble(&mut read, now);
+        assert_eq!(read.poll(now), ReadStep::Search);
+        assert_eq!(
+            asked(&mut read, now),
+            (vec![], ReadStep::Wait { until: now + DEADLINE }),
+            "no conclusion"
+        );
+    }
+    let (mut read, now) = unsearched([]);
+    assert_eq!(read.poll(now), ReadStep::Search);
+    assert_eq!(asked(&mut read, now), (vec![], ReadStep::Wait { until: now + DEADLINE }));
+}
+
+#[test]
+fn what_was_heard_before_the_search_ended_counts_only_of_those_that_it_found() {
+    let (mut read, now) = unsearched([5, 6]);
+    asked(&mut read, now);
+    read.on_refused(&node(5), Refusal::NotFound);
+    assert_eq!(read.poll(now), ReadStep::Search);
+    assert_eq!(asked(&mut read, now).0, nodes([6]), "the known ones are asked meanwhile");
+    read.on_refused(&node(6), Refusal::NotFound);
+    read.on_found(nodes([1, 2, 5]));
+    assert_eq!(asked(&mut read, now).0, nodes([1, 2]), "5 has spoken, 6 has no say");
+    read.on_refused(&node(1), Refusal::NotFound);
+    read.on_refused(&node(2), Refusal::NotFound);
+    assert_eq!(done(&mut read, now).result, Err(Refusal::NotFound));
+}
+
+#[test]
+fn without_a_search_nobody_can_say_that_it_is_not_there() {
+    let (mut read, now) = unsearched([2]);
+    asked(&mut read, now);
+    read.on_refused(&node(2), Refusal::NotFound);
+    assert_eq!(read.poll(now), ReadStep::Search);
+    let late = done(&mut read.clone(), now + DEADLINE).result;
+    assert_eq!(late, Err(Refusal::Timeout { deadline_ms: 5_000 }));
+    let busy = Refusal::Overloaded("the router".into());
+    read.on_search_failed(busy.clone());
+    assert_eq!(done(&mut read, now).result, Err(busy));
+}
+
+#[test]
+fn in_a_hurry_one_slow_replica_is_done_without() {
+    let (slow, now) = read(5, Rule::First);
+    let (mut read, mut patient) = (slow.clone().hasty(), slow);
+    asked(&mut read, now);
+    read.on_slow(&node(1));
+    assert_eq!(asked(&mut read, now).0, nodes([2]));
+    read.on_slow(&node(2));
+    assert_eq!(asked(&mut read, now).0, [], "the object is slow");
+    read.on_answer(&node(1), 7);
+    assert_eq!(done(&mut read, now).result, Ok(vec![(node(1), 7)]));
+
+    asked(&mut patient, now);
+    patient.on_slow(&node(1));
+    assert_eq!(asked(&mut patient, now).0, [], "the control");
+}
+
+#[test]
+fn in_a_hurry_absence_is_heard_from_ever_more_nodes_at_once() {
+    let period = Period::starting(Clock::System.now(), DEADLINE);
+    let mut read = Read::new((1..=20).map(node), Rule::First, 8, period).hasty();
+    let mut next = 1;
+    for at_once in [1, 2, 4, 1] {
+        let expected = nodes(next..next + at_once);
+        assert_eq!(asked(&mut read, period.began).0, expected);
+        expected.iter().for_each(|node| read.on_refused(node, Refusal::NotFound));
+        next += at_once;
+    }
+    assert_eq!(done(&mut read, period.began).result, Err(Refusal::NotFound), "eight have spoken");
+}
+
 /// What may happen to a node that was asked.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
@@ -183,6 +281,7 @@ enum Fate {
     Refuses,
     Fails,
     IsSuspect,
+    IsSlow,
 }
 
 fn fate() -> impl Strategy<Value = Fate> {
@@ -192,6 +291,7 @@ fn fate() -> impl Strategy<Value = Fate> {
         Just(Fate::Refuses),
         Just(Fate::Fails),
         Just(Fate::IsSuspect),
+        Just(Fate::IsSlow),
     ]
 }
 
@@ -205,15 +305,26 @@ proptest! {
         existing in 0_u8..30,
         reach in 1_usize..=20,
         rule in rule(),
+        hasty: bool,
+        known in prop::option::of(0_u8..30),
         fates in prop::collection::vec((fate(), any::<prop::sample::Index>()), 0..80),
     ) {
         let period = Period::starting(Clock::System.now(), DEADLINE);
         let in_flight_max = match rule {
+            Rule::First if hasty => BREADTH_MAX + 1,
             Rule::First => 1,
             Rule::All => reach,
-            Rule::Quorum { n, .. } => usize::from(n),
+            Rule::Quorum { n, .. } => usize::from(n) + usize::from(hasty),
         };
-        let mut read = Read::new((1..=existing).map(node), rule, reach, period);
+        let known = known.filter(|_| matches!(rule, Rule::First));
+        let mut read = Read::new((1..=known.unwrap_or(existing).min(existing)).map(node), rule, reach, period);
+        if hasty {
+            read = read.hasty();
+        }
+        if known.is_some() {
+            read = read.unsearched();
+        }
+        let mut searching = false;
         let mut fates = fates.into_iter();
         let (mut ever, mut asked, mut suspect) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         let mut answers = BTreeMap::new();
@@ -226,18 +337,31 @@ proptest! {
                     asked.insert(contact);
                     prop_assert!(asked.len() <= in_flight_max && ever.len() <= 20);
                 }
+                ReadStep::Search => {
+                    prop_assert!(known.is_some() && !searching);
+                    searching = true;
+                }
                 ReadStep::Done(done) => {
                     outcome = Some(done);
                     break;
                 }
                 ReadStep::Wait { until } => {
                     prop_assert!(until > now && until <= period.deadline);
+                    if searching {
+                        searching = false;
+                        read.on_found((1..=existing).map(node));
+                        continue;
+                    }
                     let awaited: Vec<_> = asked.union(&suspect).copied().collect();
                     let Some((fate, index)) = fates.next().filter(|_| !awaited.is_empty()) else {
                         now = until;
                         continue;
                     };
                     let contact = *index.get(&awaited);
+                    if matches!(fate, Fate::IsSlow) {
+                        read.on_slow(&contact);
+                        continue;
+                    }
                     asked.remove(&contact);
                     suspect.remove(&contact);
                     match fate {
@@ -252,6 +376,7 @@ proptest! {
                             suspect.insert(contact);
                             read.on_suspect(&contact, now);
                         }
+                        Fate::IsSlow => {}
                     }
                 }
             }

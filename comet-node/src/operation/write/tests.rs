@@ -19,7 +19,7 @@ fn start() -> Period {
 
 fn write(nodes: u8, wanted: u8, quorum: Option<u8>) -> (Write<()>, Instant) {
     let period = start();
-    (Write::new((1..=nodes).map(node), wanted, quorum, period), period.began)
+    (Write::new((1..=nodes).map(node), 0, wanted, quorum, period), period.began)
 }
 
 /// Polls until there is nothing to ask; returns who was asked, and the step after that.
@@ -59,6 +59,19 @@ fn a_put_is_done_at_a_majority_and_over_when_the_rest_has_answered() {
     assert_eq!(asked(&mut write, now), (vec![], wait));
     [5, 6, 7].into_iter().for_each(|n| write.on_stored(&node(n), ()));
     assert_eq!(asked(&mut write, now), (vec![], WriteStep::Over));
+}
+
+#[test]
+fn a_node_that_misses_most_of_its_swarm_does_not_take_the_rest_for_it() {
+    let period = start();
+    let missing =
+        |missed, wanted, quorum| Write::<()>::new((1..=2).map(node), missed, wanted, quorum, period);
+    let outcome = decided(&mut missing(9, 8, None), period.began);
+    let reason = "of the nodes for it 2 answer and 9 stopped answering a short while ago".into();
+    let refusal = Refusal::NoQuorum { stored: 0, wanted: 8, quorum: 5, reason };
+    assert_eq!((outcome.result, outcome.stored), (Err(refusal), vec![]), "and nobody is asked");
+    assert_eq!(asked(&mut missing(1, 8, None), period.began).0, nodes(1..=2), "two of three are a majority");
+    assert_eq!(asked(&mut missing(9, 2, None), period.began).0, nodes(1..=2), "two were wanted");
 }
 
 #[test]
@@ -202,7 +215,7 @@ proptest! {
         fates in prop::collection::vec((fate(), any::<prop::sample::Index>()), 0..80),
     ) {
         let period = start();
-        let mut write = Write::new((1..=existing).map(node), wanted, quorum, period);
+        let mut write = Write::new((1..=existing).map(node), 0, wanted, quorum, period);
         let mut fates = fates.into_iter();
         let (mut ever, mut awaited) = (BTreeSet::new(), BTreeMap::new());
         let (mut stored, mut failed) = (BTreeSet::new(), BTreeMap::new());

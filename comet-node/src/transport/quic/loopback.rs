@@ -14,11 +14,11 @@ use crate::wire::decode_answer;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Hands every request that a transport delivers to the test.
-struct Probe {
+struct Listener {
     seen: mpsc::UnboundedSender<Received>,
 }
 
-impl Actor for Probe {
+impl Actor for Listener {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
@@ -26,7 +26,7 @@ impl Actor for Probe {
     }
 }
 
-impl Handler<Received> for Probe {
+impl Handler<Received> for Listener {
     type Result = ();
 
     fn handle(&mut self, received: Received, _ctx: &mut Self::Context) {
@@ -53,7 +53,7 @@ impl Node {
 
     fn of_network(network: &str, seed: u8, port: u16, config: TransportConfig) -> Self {
         let (seen, requests) = mpsc::unbounded_channel();
-        let probe = Probe { seen }.start();
+        let probe = Listener { seen }.start();
         let identity = Identity::from_seed([seed; 32]);
         let id = identity.node_id();
         let transport = QuicTransport::bind(loopback(port), network, config, identity, probe.recipient())
@@ -148,6 +148,28 @@ async fn a_greeting_tells_who_answers_at_an_address() {
     assert_eq!(found, Err(TransportError::TimedOut));
     let nowhere = greet(loopback(0), PATIENCE).await.expect("the transport runs");
     assert_eq!(nowhere, Err(TransportError::Unreachable));
+}
+
+#[actix::test]
+async fn a_probe_connects_anew_from_another_port_and_is_not_kept() {
+    let (a, mut b, c) = (Node::start(1), Node::start(2), Node::start(3));
+    // What b opened to a does not count: a makes a connection of its own.
+    let _linked = b.ask(a.contact, "hello").await;
+    let probe = |contact, deadline| a.transport.send(Probe { contact, deadline });
+    assert_eq!(probe(b.contact, PATIENCE).await.expect("the transport runs"), Ok(()));
+    assert_eq!(a.counters.dials.load(Ordering::Relaxed), 1);
+    let wrong = TransportError::WrongPeer { expected: b.contact.id, got: c.contact.id };
+    let stranger = Contact::new(b.contact.id, c.contact.addr);
+    assert_eq!(probe(stranger, PATIENCE).await.expect("the transport runs"), Err(wrong));
+    let nobody = UdpSocket::bind(loopback(0)).expect("a free port");
+    let silent = Contact::new(b.contact.id, nobody.local_addr().expect("it is bound"));
+    let unreachable = probe(silent, Duration::from_millis(100)).await.expect("the transport runs");
+    assert_eq!(unreachable, Err(TransportError::Unreachable));
+    let (_, from) = nobody.recv_from(&mut [0; 2_000]).expect("a packet was sent there");
+    assert_ne!(from.port(), a.contact.addr.port());
+    let asked = a.ask(b.contact, "again").await;
+    assert_eq!(b.echo().await, a.contact, "asks still come from the port on which a listens");
+    assert_eq!(reply(asked).await, Ok(Bytes::from("again")));
 }
 
 #[actix::test]
@@ -261,8 +283,9 @@ async fn the_largest_frame_passes_and_a_larger_one_is_not_sent() {
 async fn a_peer_that_sends_too_much_is_told_so_and_its_request_is_not_delivered() {
     let mut b = Node::start(2);
     let socket = UdpSocket::bind(loopback(0)).expect("a free port");
-    let stranger = endpoint(socket, &Identity::from_seed([9; 32]), "comet", &TransportConfig::default())
-        .expect("an endpoint without an actor that would check its own requests");
+    let stranger =
+        endpoint::open(socket, &Identity::from_seed([9; 32]), "comet", &TransportConfig::default())
+            .expect("an endpoint without an actor that would check its own requests");
     let connecting = stranger.connect(b.contact.addr, SERVER_NAME).expect("a valid address");
     let connection = connecting.await.expect("a working peer");
     let (mut to_peer, mut from_peer) = connection.open_bi().await.expect("a new connection");

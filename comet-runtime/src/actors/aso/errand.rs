@@ -2,7 +2,7 @@
 
 use actix::MailboxError;
 use comet_routing::Prefix;
-use comet_store::{PutOutcome, Record, StoreError};
+use comet_store::{Deletion, PutOutcome, Record, StoreError};
 use tokio::sync::oneshot;
 
 use super::Reply;
@@ -24,8 +24,8 @@ pub(super) enum Errand {
     Answer(Reply),
     /// A put that met an object here.
     Update { reply: Reply, caller: Caller, record: Box<Record>, trail: Trail },
-    /// A deletion.
-    Delete(Reply),
+    /// A deletion that no owner signed.
+    Delete { reply: Reply, deletion: Deletion },
     /// The arrival of a new object, charged to this network.
     Arrive { reply: Reply, source: Option<Prefix> },
     /// The timer.
@@ -45,8 +45,10 @@ impl Errand {
     /// The way back to whoever waits, if anybody does.
     pub(super) fn into_reply(self) -> Option<Reply> {
         match self {
-            Self::Answer(reply) | Self::Delete(reply) => Some(reply),
-            Self::Update { reply, .. } | Self::Arrive { reply, .. } => Some(reply),
+            Self::Answer(reply) => Some(reply),
+            Self::Update { reply, .. } | Self::Delete { reply, .. } | Self::Arrive { reply, .. } => {
+                Some(reply)
+            }
             Self::Tick | Self::Callback => None,
         }
     }

@@ -1,7 +1,7 @@
 //! How an object's actor ends: nothing that was answered for is lost, as long as the store takes it.
 
-use actix::prelude::*;
-use comet_store::{DeleteRecord, Flush, Record, StoreError, Version};
+use actix::{MailboxError, prelude::*};
+use comet_store::{DeleteRecord, Deleted, Deletion, Flush, Record, ReleaseRecord, StoreError, Version};
 use tokio::sync::oneshot;
 
 use super::{Aso, Reply, errand};
@@ -70,15 +70,36 @@ impl Aso {
         }
     }
 
-    /// Deletes the object and answers when that is stored.
+    /// Deletes the object, remembers it as `deletion` says, and answers when that is stored.
     pub(super) fn remove(
         &mut self,
-        tombstone: Version,
+        deletion: Deletion,
         reply: Option<Reply>,
         answer: Result<Served, Refusal>,
         ctx: &mut Context<Self>,
     ) {
-        let gone = self.shared.links.delete.send(DeleteRecord { key: self.key, tombstone: Some(tombstone) });
+        let gone = self.shared.links.delete.send(DeleteRecord { key: self.key, deletion: Some(deletion) });
+        self.go(gone, reply, answer, ctx);
+    }
+
+    /// Lets go of the object, which other nodes keep, if it is still this version.
+    pub(super) fn release(&mut self, version: Version, reply: Reply, ctx: &mut Context<Self>) {
+        if self.record.version != version {
+            reply.send(Ok(Served::Deleted { held: false })).ok();
+            return;
+        }
+        let gone = self.shared.links.release.send(ReleaseRecord { key: self.key, version });
+        self.go(gone, Some(reply), Ok(Served::Deleted { held: true }), ctx);
+    }
+
+    /// Leaves once the store has forgotten the object, and answers then.
+    fn go(
+        &mut self,
+        gone: impl Future<Output = Result<Result<Deleted, StoreError>, MailboxError>> + 'static,
+        reply: Option<Reply>,
+        answer: Result<Served, Refusal>,
+        ctx: &mut Context<Self>,
+    ) {
         let gone = async move { gone.await.unwrap_or(Err(StoreError::Stopped)) };
         self.interrupt(&Refusal::Stopping("the object".into()));
         let (tell, stored) = oneshot::channel();

@@ -1,5 +1,6 @@
 //! One [`Aso`] between probes that stand for the store, the network and the shard.
 
+mod deleting;
 mod keeping;
 mod replacing;
 
@@ -8,8 +9,8 @@ use std::{cell::Cell, cell::RefCell, rc::Rc, time::Duration};
 use bytes::Bytes;
 use comet_routing::{Contact, NodeId, clock::Clock};
 use comet_store::{
-    Code, DeleteRecord, Deleted, Flush, Ownership, PutOutcome, PutRecord, Rule, SaveLog, SaveState,
-    StoreConfig, StoreError, Version, content_hash,
+    Code, DeleteRecord, Deleted, Deletion, Flush, Ownership, PutOutcome, PutRecord, ReleaseRecord, Rule,
+    SaveLog, SaveState, StoreConfig, StoreError, Version, content_hash,
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
@@ -38,7 +39,8 @@ enum Heard {
     Put(Bytes, Rule),
     Saved(Version, i64),
     Logged(Vec<String>),
-    Deleted(Option<Version>),
+    Released(Version),
+    Deleted(Option<Deletion>),
     Performed(crate::Op),
     Stopped,
 }
@@ -98,6 +100,7 @@ impl World {
                 save: probe.clone().recipient(),
                 log: probe.clone().recipient(),
                 delete: probe.clone().recipient(),
+                release: probe.clone().recipient(),
                 flush: probe.clone().recipient(),
                 reader,
                 network: probe.clone().recipient(),
@@ -245,7 +248,16 @@ impl Handler<DeleteRecord> for Probe {
     type Result = ResponseFuture<Result<Deleted, StoreError>>;
 
     fn handle(&mut self, delete: DeleteRecord, _: &mut Self::Context) -> Self::Result {
-        self.0.note(Heard::Deleted(delete.tombstone));
+        self.0.note(Heard::Deleted(delete.deletion));
+        self.store(Deleted::Gone)
+    }
+}
+
+impl Handler<ReleaseRecord> for Probe {
+    type Result = ResponseFuture<Result<Deleted, StoreError>>;
+
+    fn handle(&mut self, release: ReleaseRecord, _: &mut Self::Context) -> Self::Result {
+        self.0.note(Heard::Released(release.version));
         self.store(Deleted::Gone)
     }
 }
@@ -280,6 +292,10 @@ impl Handler<AsoStopped> for Probe {
     fn handle(&mut self, _: AsoStopped, _: &mut Self::Context) {
         self.0.note(Heard::Stopped);
     }
+}
+
+fn deleted(version: Version) -> Heard {
+    Heard::Deleted(Some(Deletion::unsigned(version)))
 }
 
 fn lookup() -> Heard {
@@ -520,7 +536,7 @@ async fn the_timer_ticks_at_the_period_that_the_object_asks_for() {
         (60_200, Heard::Saved(version, 1)),
         (120_200, Heard::Saved(version, 2)),
         (180_200, Heard::Saved(version, 3)),
-        (780_000, Heard::Deleted(Some(version))),
+        (780_000, deleted(version)),
         (780_000, Heard::Stopped),
     ];
     assert_eq!(world.heard(), expected);
@@ -536,18 +552,7 @@ async fn an_object_that_deletes_itself_and_then_waits_goes_when_it_has_answered(
     let heard: Vec<_> = world.heard().into_iter().map(|(_, heard)| heard).collect();
     let version =
         record(1, Some("function aso:onGet() deleteSelf() return #lookup(getASOKey()) end")).version;
-    assert_eq!(heard, [lookup(), Heard::Deleted(Some(version)), Heard::Stopped]);
-}
-
-#[actix::test]
-async fn an_owners_deletion_is_not_for_the_object_to_refuse() {
-    let world = World::new();
-    let object = world.resting("function aso:onDelete() return false, 'stay' end");
-    let delete = |signed| Visit::Delete { caller: caller(), signed, trail: Trail::FRESH };
-    assert_eq!(visit(&object, delete(None)).await, Ok(Err(Refusal::Refused("stay".into()))));
-    assert_eq!(visit(&object, delete(Some(2))).await, Ok(Ok(Served::Deleted { held: true })));
-    let tombstone = Version { sequence: 2, hash: [0xff; 32] };
-    assert_eq!(world.heard()[0], (0, Heard::Deleted(Some(tombstone))));
+    assert_eq!(heard, [lookup(), deleted(version), Heard::Stopped]);
 }
 
 #[actix::test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix::prelude::*;
-use comet_store::Record;
+use comet_store::{Deletion, Record};
 
 use super::{
     super::Perform,
@@ -145,8 +145,9 @@ impl Aso {
             (Errand::Update { reply, .. }, Outcome::Handled) => {
                 self.save(Some((reply, Served::Stored { version, usage })), ctx);
             }
-            (Errand::Delete(reply), Outcome::Accept) => {
-                self.remove(version, Some(reply), Ok(Served::Deleted { held: true }), ctx);
+            (Errand::Delete { reply, deletion }, Outcome::Accept) => {
+                let deletion = rules::agreed(&self.record, deletion);
+                self.remove(deletion, Some(reply), Ok(Served::Deleted { held: true }), ctx);
             }
             (Errand::Arrive { reply, source }, Outcome::Accept) => self.settle_in(reply, source, usage, ctx),
             (_, _) => {}
@@ -156,6 +157,12 @@ impl Aso {
     /// Ends a run that asked for the object's deletion: its one answer leaves when the object is gone.
     fn conclude_and_go(&mut self, errand: Errand, outcome: Outcome, usage: Usage, ctx: &mut Context<Self>) {
         let version = self.record.version;
+        let deletion = match (&errand, &outcome) {
+            (Errand::Delete { deletion, .. }, Outcome::Accept) => {
+                rules::agreed(&self.record, deletion.clone())
+            }
+            _ => Deletion::unsigned(version),
+        };
         let answer = match (&errand, outcome) {
             // It was never here, and it does not take anybody's place.
             (Errand::Arrive { .. }, outcome) => {
@@ -179,7 +186,7 @@ impl Aso {
             (Errand::Update { .. }, _) => Ok(Served::Stored { version, usage }),
             (_, _) => Ok(Served::Deleted { held: true }),
         };
-        self.remove(version, errand.into_reply(), answer, ctx);
+        self.remove(deletion, errand.into_reply(), answer, ctx);
     }
 
     /// Tells an errand no. The object stays as it was; an arrival that is refused never was here.

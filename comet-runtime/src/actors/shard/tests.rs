@@ -57,6 +57,7 @@ impl World {
                 save: store.clone().recipient(),
                 log: store.clone().recipient(),
                 delete: store.clone().recipient(),
+                release: store.clone().recipient(),
                 flush: store.recipient(),
                 reader: reader.clone(),
                 network: Network.start().recipient(),
@@ -84,6 +85,12 @@ impl World {
     async fn put(&self, name: &str, sequence: u64, code: Option<&str>) -> Result<Served, Refusal> {
         let record = Box::new(record(name, sequence, code, self.clock.wall_ms()));
         let visit = Visit::Put { caller: caller(), record, trail: Trail::FRESH };
+        self.replica.serve(Key::of(name), visit).await
+    }
+
+    async fn delete(&self, name: &str, sequence: u64) -> Result<Served, Refusal> {
+        let deletion = Deletion::up_to(sequence, None);
+        let visit = Visit::Delete { caller: caller(), deletion, trail: Trail::FRESH };
         self.replica.serve(Key::of(name), visit).await
     }
 
@@ -138,8 +145,7 @@ async fn an_object_lives_answers_and_goes() {
     assert_eq!(world.get("a", "").await, Err(Refusal::NotFound));
     assert!(matches!(world.put("a", 1, Some(COUNTER)).await, Ok(Served::Stored { .. })));
     assert_eq!(world.get("a", "").await, Ok(Value::Int(1)));
-    let delete = Visit::Delete { caller: caller(), signed: None, trail: Trail::FRESH };
-    assert_eq!(world.replica.serve(Key::of("a"), delete).await, Ok(Served::Deleted { held: true }));
+    assert_eq!(world.delete("a", 1).await, Ok(Served::Deleted { held: true }));
     assert_eq!(world.get("a", "").await, Err(Refusal::NotFound));
     assert!(!world.is_active("a"));
     assert_eq!(world.put("a", 1, Some(COUNTER)).await, Err(Refusal::Stale { held_sequence: 1 }));
@@ -268,7 +274,8 @@ async fn nothing_stands_between_an_owner_and_the_end_of_its_object() {
         world.replica.serve(key, visit)
     };
     let delete = |sequence| {
-        let visit = Visit::Delete { caller: caller(), signed: Some(sequence), trail: Trail::FRESH };
+        let deletion = Deletion::up_to(sequence, object.ownership.clone());
+        let visit = Visit::Delete { caller: caller(), deletion, trail: Trail::FRESH };
         world.replica.serve(key, visit)
     };
     put(object.clone()).await.expect("it is stored");
@@ -282,6 +289,43 @@ async fn nothing_stands_between_an_owner_and_the_end_of_its_object() {
     );
     let late = owned(7, None, world.clock.wall_ms());
     assert_eq!(put(late).await, Err(Refusal::Stale { held_sequence: 8 }));
+    let proved = Deletion::up_to(8, object.ownership.clone());
+    assert_eq!(world.reader.tombstone(&key), Ok(Some(proved)), "and can prove it");
+}
+
+#[actix::test]
+async fn a_stranger_cannot_have_a_deletion_remembered_at_an_owned_key() {
+    let world = World::new(10);
+    let key = owned(5, None, 0).key;
+    let visit = Visit::Delete { caller: caller(), deletion: Deletion::up_to(9, None), trail: Trail::FRESH };
+    assert_eq!(world.replica.serve(key, visit).await, Err(Refusal::NotFound));
+    assert_eq!(world.reader.tombstone(&key), Ok(None));
+}
+
+#[actix::test]
+async fn a_put_still_under_way_does_not_outlive_the_deletion_where_nothing_was_held() {
+    let world = World::new(10);
+    assert_eq!(world.delete("a", 5).await, Ok(Served::Deleted { held: false }));
+    for code in [None, Some(COUNTER)] {
+        assert_eq!(world.put("a", 5, code).await, Err(Refusal::Stale { held_sequence: 5 }));
+    }
+    assert!(matches!(world.put("a", 6, None).await, Ok(Served::Stored { .. })));
+    assert_eq!(world.delete("a", 5).await, Err(Refusal::Stale { held_sequence: 6 }), "it is outdated now");
+    assert_eq!(world.delete("a", 7).await, Ok(Served::Deleted { held: true }));
+}
+
+#[actix::test]
+async fn a_copy_of_what_was_deleted_is_refused_and_runs_nothing() {
+    let world = World::new(10);
+    world.delete("a", 5).await.expect("it is remembered");
+    let code = "function aso:onPut() error('it ran') end";
+    let copy = |sequence| {
+        let record = Box::new(record("a", sequence, Some(code), world.clock.wall_ms()));
+        let caller = Caller { origin: Origin::Replica, ..caller() };
+        world.replica.serve(Key::of("a"), Visit::Put { caller, record, trail: Trail::FRESH })
+    };
+    assert_eq!(copy(5).await, Err(Refusal::Stale { held_sequence: 5 }));
+    assert!(matches!(copy(6).await, Err(Refusal::HandlerFailed { .. })), "the control runs");
 }
 
 #[actix::test]
@@ -306,4 +350,28 @@ async fn a_copy_brings_fields_and_no_rights() {
         panic!("no state")
     };
     assert_eq!(parts[1], Value::List(vec![]), "no capability came along");
+}
+
+#[actix::test]
+async fn what_is_released_goes_without_a_word_and_may_come_back() {
+    let world = World::new(10);
+    let stubborn = "function aso:onDelete() return false end";
+    for (code, active) in [(None, false), (Some(stubborn), false), (Some(stubborn), true)] {
+        world.put("a", 5, code).await.expect("it is stored");
+        if !active {
+            pass(IDLE * 2).await;
+        }
+        assert_eq!(world.is_active("a"), active);
+        let version = record("a", 5, code, 0).version;
+        let release = |version| world.replica.serve(Key::of("a"), Visit::Release { version });
+        let other = Version { sequence: 4, ..version };
+        assert_eq!(release(other).await, Ok(Served::Deleted { held: false }));
+        assert_eq!(world.get("a", "").await, Ok("value".into()), "another version stays");
+        if !active {
+            pass(IDLE * 2).await;
+        }
+        assert_eq!(release(version).await, Ok(Served::Deleted { held: true }));
+        assert_eq!(world.get("a", "").await, Err(Refusal::NotFound));
+        assert_eq!(world.reader.tombstone(&Key::of("a")), Ok(None));
+    }
 }

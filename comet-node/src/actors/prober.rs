@@ -1,0 +1,102 @@
+//! The actor that makes connections only to see whether they can be made.
+//!
+//! It does so for two who want to know: the router, before it lets a contact into its table, and a peer that
+//! asks whether it can be reached from outside. Only an address from which that peer was heard is dialled, so
+//! nobody can have a third party knocked at, and each peer only now and then.
+
+use actix::prelude::*;
+use comet_routing::{
+    Contact,
+    actor::{ContactReached, ContactUnreachable, SendProbe},
+    clock::Clock,
+};
+use comet_runtime::Refusal;
+
+use crate::{
+    operation::{PROBE_DEADLINE, Pauses, Places},
+    transport::{Probe, TransportError},
+};
+
+/// Peers dialled back at a time, and of them each peer once.
+const DIAL_BACKS_MAX: usize = 32;
+/// Messages that may wait.
+const MAILBOX: usize = 256;
+
+/// Dial a peer back at the address that it asks from: true if that succeeds.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Result<bool, Refusal>")]
+pub struct DialBack {
+    /// Who asks, and from where.
+    pub contact: Contact,
+}
+
+/// Makes connections only to see whether they can be made.
+pub struct Prober {
+    probe: Recipient<Probe>,
+    reached: Recipient<ContactReached>,
+    unreachable: Recipient<ContactUnreachable>,
+    clock: Clock,
+    places: Places,
+    pauses: Pauses,
+}
+
+impl Prober {
+    /// A prober for the transport behind `probe`, which tells the router what came of its probes.
+    pub fn new(
+        probe: Recipient<Probe>,
+        reached: Recipient<ContactReached>,
+        unreachable: Recipient<ContactUnreachable>,
+        clock: Clock,
+    ) -> Self {
+        let places = Places::new(DIAL_BACKS_MAX, 1);
+        Self { probe, reached, unreachable, clock, places, pauses: Pauses::default() }
+    }
+}
+
+impl Actor for Prober {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+    }
+}
+
+impl Handler<SendProbe> for Prober {
+    type Result = ();
+
+    fn handle(&mut self, SendProbe { to }: SendProbe, _: &mut Self::Context) {
+        let probing = self.probe.send(Probe { contact: to, deadline: PROBE_DEADLINE });
+        let (reached, unreachable) = (self.reached.clone(), self.unreachable.clone());
+        actix::spawn(async move {
+            match probing.await {
+                Ok(Ok(())) => reached.do_send(ContactReached { contact: to }),
+                _ => unreachable.do_send(ContactUnreachable { id: to.id }),
+            }
+        });
+    }
+}
+
+impl Handler<DialBack> for Prober {
+    type Result = ResponseFuture<Result<bool, Refusal>>;
+
+    fn handle(&mut self, DialBack { contact }: DialBack, _: &mut Self::Context) -> Self::Result {
+        let overloaded = || Refusal::Overloaded("the node".into());
+        let Some(place) = self.places.take(contact.id) else {
+            return Box::pin(async move { Err(overloaded()) });
+        };
+        if !self.pauses.begin(contact.id, self.clock.now()) {
+            return Box::pin(async move { Err(overloaded()) });
+        }
+        let probing = self.probe.send(Probe { contact, deadline: PROBE_DEADLINE });
+        Box::pin(async move {
+            let _place = place;
+            match probing.await {
+                Ok(Ok(())) => Ok(true),
+                // Neither says anything about the peer.
+                Ok(Err(TransportError::Busy | TransportError::Closed)) => Err(overloaded()),
+                Ok(Err(_)) => Ok(false),
+                Err(_) => Err(Refusal::Stopping("the node".into())),
+            }
+        })
+    }
+}

@@ -1,0 +1,384 @@
+//! The actor that keeps this node's objects where they belong.
+//!
+//! It goes through all objects once in a period, and through those that somebody found wanting as soon as it
+//! may. What is decided about them is decided in [`crate::upkeep`]; this shell asks the router who is close,
+//! sends digests and copies at the pace of its budget, and lets go of what others keep.
+
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+
+use actix::prelude::*;
+use bytes::Bytes;
+use comet_routing::{
+    Contact, Key,
+    actor::{Closest, FindNode},
+    clock::Clock,
+};
+use comet_runtime::{Refusal, Trail, actors::Replica, visit::Visit};
+use comet_store::{Held, StoreError, StoreReader};
+use futures_util::{StreamExt, stream};
+use rand::RngExt;
+use rand_chacha::ChaCha12Rng;
+use tokio::{sync::oneshot, time};
+
+use super::Carry;
+use crate::{
+    operation::{Admitted, CANDIDATES_MAX, Gate, Heard, request::replicate},
+    upkeep::{Agenda, Batch, Budget, Check, Conclusion, Copied, Copy, Digest, UpkeepCounters},
+    wire::{Reply, Request, Summary},
+};
+
+/// Objects that are checked together.
+const BATCH: usize = 64;
+
+/// Digests and copies under way at one time.
+const REQUESTS_MAX: usize = 4;
+
+/// How long a node may take to answer a digest or a copy.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Pause before a node that is alone looks for others to share its objects with again.
+const ALONE: Duration = Duration::from_secs(60);
+
+/// Pause before an object that somebody found wanting is checked, so that several can go together.
+const SOON: Duration = Duration::from_secs(2);
+
+/// Check soon whether an object's replicas are as they should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct CheckSoon {
+    /// The object; of no effect if it is not held here.
+    pub key: Key,
+}
+
+/// How a [`Replicator`] goes about its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplicatorConfig {
+    /// All objects are gone through once in this time, ± 20 %.
+    pub period: Duration,
+    /// Shortest and longest pause before the first time after a start.
+    pub first_after: (Duration, Duration),
+    /// What it may send, in bytes per second.
+    pub bytes_per_second: u64,
+    /// Messages that may wait in the mailbox.
+    pub mailbox: usize,
+}
+
+impl ReplicatorConfig {
+    /// Goes through all objects once in `period`.
+    ///
+    /// After a start it waits between a sixtieth of a minute's share and a minute: a node that comes back
+    /// should not serve old versions for long, and a thousand that come back at once should not all begin at
+    /// the same moment.
+    pub fn new(period: Duration, bytes_per_second: u64) -> Self {
+        let first_after = (Duration::from_secs(10).min(period), Duration::from_secs(60).min(period));
+        Self { period, first_after, bytes_per_second, mailbox: 1_024 }
+    }
+
+    /// A copy of what others are responsible for goes after this time.
+    fn grace(&self) -> Duration {
+        self.period * 2
+    }
+}
+
+/// Whom a [`Replicator`] works with.
+#[derive(Clone)]
+pub struct Surveyor {
+    /// This node, as peers know it.
+    pub own: Contact,
+    /// What requests may do.
+    pub gate: Arc<Gate>,
+    /// The objects of this node.
+    pub replica: Replica,
+    /// What is stored here.
+    pub reader: StoreReader,
+    /// The router: known contacts close to a key.
+    pub closest: Recipient<Closest>,
+    /// The router: a lookup.
+    pub find_node: Recipient<FindNode>,
+    /// The courier.
+    pub carry: Recipient<Carry>,
+    /// What has been done.
+    pub counters: Arc<UpkeepCounters>,
+    /// Time.
+    pub clock: Clock,
+}
+
+/// Keeps this node's objects where they belong.
+pub struct Replicator {
+    surveyor: Rc<Surveyor>,
+    config: ReplicatorConfig,
+    rng: ChaCha12Rng,
+    agenda: Agenda,
+    budget: Rc<RefCell<Budget>>,
+    round: Round,
+    is_working: bool,
+}
+
+/// How far going through all objects has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Round {
+    /// It waits for its time.
+    Resting,
+    /// The next object is the first behind this one.
+    After(Option<Key>),
+}
+
+/// One checked object: what is held of it, and what the check came to.
+struct Checked {
+    held: Held,
+    check: Check,
+}
+
+impl Replicator {
+    /// A replicator that has checked nothing yet; `rng` spreads its work over time.
+    pub fn new(surveyor: Surveyor, config: ReplicatorConfig, rng: ChaCha12Rng) -> Self {
+        let budget = Rc::new(RefCell::new(Budget::new(config.bytes_per_second)));
+        Self {
+            surveyor: Rc::new(surveyor),
+            config,
+            rng,
+            agenda: Agenda::default(),
+            budget,
+            round: Round::Resting,
+            is_working: false,
+        }
+    }
+
+    /// Begins to go through all objects, once the neighbourhood is known anew.
+    fn begin_round(&mut self, ctx: &mut Context<Self>) {
+        let surveyor = Rc::clone(&self.surveyor);
+        let neighbours = async move { surveyor.neighbours(&surveyor.own.id.as_key()).await };
+        ctx.spawn(neighbours.into_actor(self).map(|neighbours, actor, ctx| {
+            if neighbours.is_empty() {
+                ctx.run_later(ALONE.min(actor.config.period), Self::begin_round);
+                return;
+            }
+            actor.round = Round::After(None);
+            actor.proceed(ctx);
+        }));
+    }
+
+    /// Takes the next objects, those that somebody found wanting first.
+    fn proceed(&mut self, ctx: &mut Context<Self>) {
+        if self.is_working {
+            return;
+        }
+        let mut keys = self.agenda.take(BATCH);
+        if keys.is_empty() {
+            keys = self.next_of_round(ctx);
+        }
+        if keys.is_empty() {
+            return;
+        }
+        self.is_working = true;
+        let surveyor = Rc::clone(&self.surveyor);
+        let budget = Rc::clone(&self.budget);
+        let work = async move { surveyor.check(&keys, &budget).await };
+        ctx.spawn(work.into_actor(self).map(|checked, actor, ctx| {
+            checked.into_iter().for_each(|checked| actor.conclude(checked));
+            actor.is_working = false;
+            actor.proceed(ctx);
+        }));
+    }
+
+    fn next_of_round(&mut self, ctx: &mut Context<Self>) -> Vec<Key> {
+        let Round::After(after) = self.round else { return Vec::new() };
+        let keys = self.surveyor.reader.keys(after, BATCH).unwrap_or_else(|error| {
+            log::warn!("upkeep ends early: {error}");
+            Vec::new()
+        });
+        match keys.last() {
+            Some(last) => self.round = Round::After(Some(*last)),
+            None => {
+                self.surveyor.counters.count_round();
+                self.round = Round::Resting;
+                let again = self.config.period * self.rng.random_range(80..=120) / 100;
+                ctx.run_later(again, Self::begin_round);
+            }
+        }
+        keys
+    }
+
+    /// Does what follows from a check.
+    fn conclude(&mut self, Checked { held, check }: Checked) {
+        let Summary { key, version } = check.summary();
+        let surveyor = &self.surveyor;
+        surveyor.counters.count_check();
+        let conclusion = check.conclusion();
+        if conclusion == Conclusion::HandedOver {
+            if self.agenda.may_drop(key, self.config.grace(), surveyor.clock.now()) {
+                self.agenda.keep(&key);
+                surveyor.counters.count_drop();
+                surveyor.visit_own(key, Visit::Release { version });
+            }
+            return;
+        }
+        self.agenda.keep(&key);
+        match conclusion {
+            Conclusion::Deleted { by, sequence, ownership } => {
+                let request = Request::Delete { key, sequence, ownership, trail: Trail::SPENT.into() };
+                match surveyor.gate.admit(request, by, surveyor.clock.wall_ms()) {
+                    Ok(Admitted::Visit { key, visit }) => {
+                        surveyor.counters.count_deletion();
+                        surveyor.visit_own(key, visit);
+                    }
+                    Ok(_) => {}
+                    Err(refusal) => log::debug!("{} calls {key} deleted, in vain: {refusal}", by.id),
+                }
+            }
+            Conclusion::Overruled if !held.active && !held.owned => {
+                surveyor.visit_own(key, Visit::Release { version });
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Surveyor {
+    /// Checks objects together, and sends what is missing where.
+    async fn check(&self, keys: &[Key], budget: &RefCell<Budget>) -> Vec<Checked> {
+        let (mut checks, mut holdings) = (Vec::new(), Vec::new());
+        for key in keys {
+            match self.reader.holding(key, self.clock.wall_ms()) {
+                // An object that asks for no replicas looks after itself.
+                Ok(Some(held)) if held.replicas > 0 => {
+                    checks.push(self.check_of(*key, &held).await);
+                    holdings.push(held);
+                }
+                Ok(_) => {}
+                Err(error) => log::warn!("upkeep passes over {key}: {error}"),
+            }
+        }
+        let mut batch = Batch::new(checks);
+        loop {
+            let digests = batch.digests();
+            let compared = digests.into_iter().map(|digest| self.compare(digest, budget));
+            let compared: Vec<_> = stream::iter(compared).buffered(REQUESTS_MAX).collect().await;
+            for (digest, reply) in &compared {
+                let verdicts = match reply {
+                    Some(Reply::Compared { verdicts }) => Some(verdicts.clone()),
+                    _ => None,
+                };
+                batch.on_compared(digest, verdicts);
+            }
+            let copies = batch.copies();
+            if compared.is_empty() && copies.is_empty() {
+                break;
+            }
+            let copied = copies.into_iter().map(|copy| self.copy(copy, budget));
+            let copied: Vec<_> = stream::iter(copied).buffered(REQUESTS_MAX).collect().await;
+            for (copy, outcome) in copied {
+                batch.on_copied(&copy, outcome);
+            }
+        }
+        let checks = batch.into_checks().into_iter();
+        checks.zip(holdings).map(|(check, held)| Checked { held, check }).collect()
+    }
+
+    /// A check among the nodes that should hold the object: those that the routing table knows, which around
+    /// this node is everybody. Before an object is given away a lookup has to say the same.
+    async fn check_of(&self, key: Key, held: &Held) -> Check {
+        let summary = Summary { key, version: held.version };
+        let count = CANDIDATES_MAX;
+        let known = self.closest.send(Closest { target: key, count }).await.unwrap_or_default();
+        let check = Check::new(summary, held.replicas, &self.own.id, known);
+        if check.is_own_duty() {
+            return check;
+        }
+        Check::new(summary, held.replicas, &self.own.id, self.neighbours(&key).await)
+    }
+
+    /// The nodes closest to a key that answer a lookup.
+    async fn neighbours(&self, key: &Key) -> Vec<Contact> {
+        match self.find_node.send(FindNode { target: *key }).await {
+            Ok(Ok(outcome)) => outcome.closest,
+            _ => Vec::new(),
+        }
+    }
+
+    async fn compare(&self, digest: Digest, budget: &RefCell<Budget>) -> (Digest, Option<Reply>) {
+        let request = Request::Digest { summaries: digest.summaries.clone() }.encode();
+        let reply = match self.ask(digest.to, request, budget).await {
+            Heard::Reply(reply) => Some(reply),
+            Heard::Refused(_) | Heard::Failed(_) => None,
+        };
+        (digest, reply)
+    }
+
+    async fn copy(&self, copy: Copy, budget: &RefCell<Budget>) -> (Copy, Copied) {
+        let copied = match self.copy_frame(&copy.summary) {
+            Ok(Some(frame)) => match self.ask(copy.to, frame, budget).await {
+                Heard::Reply(Reply::Stored { version, .. }) => Copied::Held(version),
+                Heard::Refused(Refusal::Stale { .. }) => Copied::Stale,
+                Heard::Reply(_) | Heard::Refused(_) => Copied::Refused,
+                Heard::Failed(_) => Copied::Silent,
+            },
+            // Something newer has come meanwhile, here.
+            Ok(None) => Copied::Stale,
+            Err(error) => {
+                log::warn!("upkeep cannot copy {}: {error}", copy.summary.key);
+                Copied::Refused
+            }
+        };
+        if matches!(copied, Copied::Held(version) if version == copy.summary.version) {
+            self.counters.count_copy();
+        }
+        (copy, copied)
+    }
+
+    /// The request that hands over what is held, if it is still that version.
+    fn copy_frame(&self, summary: &Summary) -> Result<Option<Bytes>, StoreError> {
+        let now_ms = self.clock.wall_ms();
+        let record = self.reader.record(&summary.key, now_ms)?;
+        let record = record.filter(|record| record.version == summary.version);
+        Ok(record.map(|record| replicate(record, Trail::FRESH, now_ms).encode()))
+    }
+
+    /// Sends a request when the budget allows it, and waits for the answer.
+    async fn ask(&self, to: Contact, request: Bytes, budget: &RefCell<Budget>) -> Heard {
+        let pause = budget.borrow_mut().grant(request.len(), self.clock.now());
+        if !pause.is_zero() {
+            time::sleep(pause).await;
+        }
+        self.counters.count_bytes(request.len());
+        let (answer, heard) = oneshot::channel();
+        let (suspected, _) = oneshot::channel();
+        let carry = Carry { to, request, deadline: DEADLINE, overdue: suspected, answer };
+        // A courier that does not take it drops `answer`.
+        self.carry.try_send(carry).ok();
+        heard.await.unwrap_or_else(|_| Heard::Failed(Refusal::Overloaded("the courier".into())))
+    }
+
+    /// Has an object of this node visited, whatever comes of it.
+    fn visit_own(&self, key: Key, visit: Visit) {
+        let replica = self.replica.clone();
+        actix::spawn(async move {
+            if let Err(refusal) = replica.serve(key, visit).await {
+                log::debug!("upkeep leaves {key} as it is: {refusal}");
+            }
+        });
+    }
+}
+
+impl Actor for Replicator {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(self.config.mailbox);
+        let (earliest, latest) = self.config.first_after;
+        let of_ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let first = self.rng.random_range(of_ms(earliest)..=of_ms(latest));
+        ctx.run_later(Duration::from_millis(first), Self::begin_round);
+    }
+}
+
+impl Handler<CheckSoon> for Replicator {
+    type Result = ();
+
+    fn handle(&mut self, CheckSoon { key }: CheckSoon, ctx: &mut Self::Context) {
+        self.agenda.note(key, self.surveyor.clock.now());
+        if self.round == Round::Resting && !self.is_working {
+            ctx.run_later(SOON, Self::proceed);
+        }
+    }
+}

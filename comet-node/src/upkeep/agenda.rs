@@ -1,0 +1,111 @@
+//! What is to be checked when, and what may be dropped.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use comet_routing::Key;
+
+use super::Cooldown;
+
+/// Objects that wait for an early check at most; more are left to the next round.
+const SOON_MAX: usize = 4_096;
+
+/// An object is not checked early again within this time.
+const COOLDOWN: Duration = Duration::from_secs(60);
+
+/// Objects of other nodes' duty that are remembered at most; more are remembered when these are dropped.
+const STRAYS_MAX: usize = 65_536;
+
+/// Early checks, and copies that this node keeps for no more than a grace period.
+#[derive(Clone, Debug)]
+pub struct Agenda {
+    soon: BTreeSet<Key>,
+    cooldown: Cooldown,
+    /// Since when others have been found responsible, and to hold the object.
+    strays: BTreeMap<Key, Instant>,
+}
+
+impl Default for Agenda {
+    fn default() -> Self {
+        Self { soon: BTreeSet::new(), cooldown: Cooldown::new(COOLDOWN), strays: BTreeMap::new() }
+    }
+}
+
+impl Agenda {
+    /// Somebody met a replica of this object that is not as it should be.
+    pub fn note(&mut self, key: Key, now: Instant) {
+        if self.soon.len() < SOON_MAX && self.cooldown.admit(key, now) {
+            self.soon.insert(key);
+        }
+    }
+
+    /// Takes out objects that are to be checked early.
+    pub fn take(&mut self, max: usize) -> Vec<Key> {
+        let keys: Vec<_> = self.soon.iter().take(max).copied().collect();
+        self.soon.retain(|key| !keys.contains(key));
+        keys
+    }
+
+    /// This node should hold the object, or others do not hold it yet.
+    pub fn keep(&mut self, key: &Key) {
+        self.strays.remove(key);
+    }
+
+    /// Others should hold the object and do. True once that has been so for the grace period, counted from
+    /// the first time: a node that is only briefly among the closest does not take it away.
+    pub fn may_drop(&mut self, key: Key, grace: Duration, now: Instant) -> bool {
+        if let Some(since) = self.strays.get(&key) {
+            return now.saturating_duration_since(*since) >= grace;
+        }
+        if self.strays.len() < STRAYS_MAX {
+            self.strays.insert(key, now);
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use comet_routing::clock::Clock;
+
+    use super::*;
+
+    #[test]
+    fn an_object_is_checked_early_once_a_minute_at_most() {
+        let now = Clock::System.now();
+        let mut agenda = Agenda::default();
+        let [a, b] = ["a", "b"].map(Key::of);
+        for key in [a, b, a] {
+            agenda.note(key, now);
+        }
+        assert_eq!(agenda.take(1).len() + agenda.take(9).len(), 2);
+        agenda.note(a, now + COOLDOWN / 2);
+        assert_eq!(agenda.take(9), []);
+        agenda.note(a, now + COOLDOWN);
+        assert_eq!(agenda.take(9), [a]);
+    }
+
+    #[test]
+    fn the_early_checks_are_bounded() {
+        let now = Clock::System.now();
+        let mut agenda = Agenda::default();
+        (0..2 * SOON_MAX).for_each(|n| agenda.note(Key::of(&n.to_string()), now));
+        assert_eq!(agenda.take(usize::MAX).len(), SOON_MAX);
+    }
+
+    #[test]
+    fn a_copy_goes_after_the_grace_period_unless_it_was_needed_in_between() {
+        let (now, grace) = (Clock::System.now(), Duration::from_secs(10));
+        let mut agenda = Agenda::default();
+        let key = Key::of("k");
+        let after = |seconds| now + Duration::from_secs(seconds);
+        assert!(!agenda.may_drop(key, grace, after(0)));
+        assert!(!agenda.may_drop(key, grace, after(9)));
+        assert!(agenda.may_drop(key, grace, after(10)));
+        agenda.keep(&key);
+        assert!(!agenda.may_drop(key, grace, after(20)));
+        assert!(agenda.may_drop(key, grace, after(30)));
+    }
+}

@@ -1,0 +1,393 @@
+//! Whether one object is where it should be, and what to do where it is not.
+
+use comet_routing::{Contact, NodeId};
+use comet_store::{Ownership, Version};
+
+use crate::{
+    operation::CANDIDATES_MAX,
+    wire::{Summary, Verdict},
+};
+
+/// One object's check: which of the nodes closest to its key hold it, and who is to be sent a copy.
+///
+/// The nodes are asked nearest first, as many as should hold the object; one that is silent or refuses a copy
+/// gives its place to the next.
+#[derive(Clone, Debug)]
+pub struct Check {
+    summary: Summary,
+    /// The other nodes, nearest first.
+    nodes: Vec<(Contact, Standing)>,
+    /// How many of them should hold the object.
+    wanted: usize,
+    is_own_duty: bool,
+}
+
+/// What is known of one node.
+#[derive(Clone, Debug, PartialEq)]
+enum Standing {
+    Unasked,
+    Asked,
+    /// It holds this version.
+    Holds,
+    /// It holds a higher one.
+    IsAhead,
+    /// It holds nothing, or a lower version.
+    Lacks,
+    /// A copy is on its way.
+    IsSent,
+    /// Its object was offered the copy and kept what it had.
+    Keeps,
+    /// It was deleted there.
+    Deleted {
+        sequence: u64,
+        ownership: Option<Ownership>,
+    },
+    /// It refused the copy.
+    Refuses,
+    Silent,
+}
+
+/// What came of sending a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copied {
+    /// The node now holds this version.
+    Held(Version),
+    /// It holds a higher version.
+    Stale,
+    /// It said no.
+    Refused,
+    /// It did not answer.
+    Silent,
+}
+
+/// How a check ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Conclusion {
+    /// As many nodes hold the object as should; this node is one of them.
+    Kept,
+    /// As many nodes hold the object as should, and this node need not.
+    HandedOver,
+    /// Fewer nodes hold it than should.
+    Short,
+    /// Others hold a newer version, and will send it.
+    Outdated,
+    /// An active object at another node was offered this plain value and decided to keep itself.
+    Overruled,
+    /// The object was deleted while this node was away.
+    Deleted {
+        /// Who says so.
+        by: Contact,
+        /// The deletion's sequence number, not below this copy's.
+        sequence: u64,
+        /// The owner's signature under it.
+        ownership: Option<Ownership>,
+    },
+}
+
+impl Check {
+    /// A check of an object that should be on the `replicas` nodes closest to its key.
+    ///
+    /// `others` are the nodes known there, in any order, without `own`.
+    pub fn new(
+        summary: Summary,
+        replicas: u8,
+        own: &NodeId,
+        others: impl IntoIterator<Item = Contact>,
+    ) -> Self {
+        let key = summary.key;
+        let mut others: Vec<_> = others.into_iter().filter(|node| node.id != *own).collect();
+        others.sort_by_cached_key(|node| key.distance_to(&node.id));
+        others.dedup_by_key(|node| node.id);
+        others.truncate(CANDIDATES_MAX);
+        let own_distance = key.distance_to(own);
+        let nearer = others.iter().filter(|node| key.distance_to(&node.id) < own_distance).count();
+        let replicas = usize::from(replicas);
+        let is_own_duty = nearer < replicas;
+        let nodes = others.into_iter().map(|node| (node, Standing::Unasked)).collect();
+        Self { summary, nodes, wanted: replicas - usize::from(is_own_duty), is_own_duty }
+    }
+
+    /// What is checked.
+    pub fn summary(&self) -> Summary {
+        self.summary
+    }
+
+    /// True if this node is one of those who should hold the object.
+    pub fn is_own_duty(&self) -> bool {
+        self.is_own_duty
+    }
+
+    /// Nodes to be told the version that is held here; from now on their verdicts are awaited.
+    pub fn ask(&mut self) -> Vec<Contact> {
+        let mut free = self.wanted.saturating_sub(self.count(Standing::takes_place));
+        let mut asked = Vec::new();
+        for (node, standing) in &mut self.nodes {
+            if free > 0 && *standing == Standing::Unasked {
+                *standing = Standing::Asked;
+                asked.push(*node);
+                free -= 1;
+            }
+        }
+        asked
+    }
+
+    /// A node compared versions.
+    pub fn on_verdict(&mut self, by: &NodeId, verdict: Verdict) {
+        let sequence_here = self.summary.version.sequence;
+        let standing = match verdict {
+            Verdict::Same => Standing::Holds,
+            Verdict::Newer => Standing::IsAhead,
+            Verdict::Older | Verdict::Missing => Standing::Lacks,
+            Verdict::Gone { sequence, ownership } if sequence >= sequence_here => {
+                Standing::Deleted { sequence, ownership }
+            }
+            // A deletion of something older says nothing about this copy.
+            Verdict::Gone { .. } => Standing::Refuses,
+        };
+        self.settle(by, &Standing::Asked, standing);
+    }
+
+    /// A node did not answer.
+    pub fn on_silence(&mut self, node: &NodeId) {
+        self.settle(node, &Standing::Asked, Standing::Silent);
+    }
+
+    /// Nodes to be sent a copy; from now on it is on its way. None while somebody has something newer.
+    pub fn copies(&mut self) -> Vec<Contact> {
+        if self.is_moot() {
+            return Vec::new();
+        }
+        let mut sent = Vec::new();
+        for (node, standing) in &mut self.nodes {
+            if *standing == Standing::Lacks {
+                *standing = Standing::IsSent;
+                sent.push(*node);
+            }
+        }
+        sent
+    }
+
+    /// What came of a copy.
+    pub fn on_copied(&mut self, to: &NodeId, copied: Copied) {
+        let standing = match copied {
+            Copied::Held(version) if version >= self.summary.version => Standing::Holds,
+            Copied::Held(_) => Standing::Keeps,
+            Copied::Stale => Standing::IsAhead,
+            Copied::Refused => Standing::Refuses,
+            Copied::Silent => Standing::Silent,
+        };
+        self.settle(to, &Standing::IsSent, standing);
+    }
+
+    /// What the check came to, when there is nobody left to ask or to send to.
+    pub fn conclusion(&self) -> Conclusion {
+        for (node, standing) in &self.nodes {
+            if let Standing::Deleted { sequence, ownership } = standing {
+                return Conclusion::Deleted { by: *node, sequence: *sequence, ownership: ownership.clone() };
+            }
+        }
+        if self.count(|standing| *standing == Standing::IsAhead) > 0 {
+            return Conclusion::Outdated;
+        }
+        if self.count(|standing| *standing == Standing::Keeps) > 0 {
+            return Conclusion::Overruled;
+        }
+        let held = self.count(|standing| *standing == Standing::Holds);
+        match (held >= self.wanted, self.is_own_duty) {
+            (true, true) => Conclusion::Kept,
+            (true, false) => Conclusion::HandedOver,
+            (false, _) => Conclusion::Short,
+        }
+    }
+
+    /// True once it is known that this copy is not the one to spread.
+    fn is_moot(&self) -> bool {
+        self.count(|standing| matches!(standing, Standing::IsAhead | Standing::Deleted { .. })) > 0
+    }
+
+    fn count(&self, of: impl Fn(&Standing) -> bool) -> usize {
+        self.nodes.iter().filter(|(_, standing)| of(standing)).count()
+    }
+
+    fn settle(&mut self, node: &NodeId, from: &Standing, to: Standing) {
+        let found = self.nodes.iter_mut().find(|(known, standing)| known.id == *node && standing == from);
+        if let Some((_, standing)) = found {
+            *standing = to;
+        }
+    }
+}
+
+impl Standing {
+    /// True if nobody else need be asked in this node's stead.
+    fn takes_place(&self) -> bool {
+        !matches!(self, Self::Unasked | Self::Refuses | Self::Silent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use comet_routing::Key;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const KEY: Key = Key::from_bytes([0; 32]);
+
+    /// The node at distance `n` from the key.
+    fn node(n: u8) -> Contact {
+        let mut id = [0; 32];
+        id[31] = n;
+        Contact::new(NodeId::from_bytes(id), (Ipv4Addr::LOCALHOST, 7_400 + u16::from(n)).into())
+    }
+
+    fn version(sequence: u64) -> Version {
+        Version { sequence, hash: [0; 32] }
+    }
+
+    /// Three replicas, the node at distance `own` checks, ten nodes are known.
+    fn check(own: u8) -> Check {
+        Check::new(Summary { key: KEY, version: version(5) }, 3, &node(own).id, (1..=10).rev().map(node))
+    }
+
+    fn gone(sequence: u64) -> Verdict {
+        Verdict::Gone { sequence, ownership: None }
+    }
+
+    #[test]
+    fn the_nearest_others_are_asked_and_nobody_twice() {
+        let mut check = check(2);
+        assert!(check.is_own_duty());
+        assert_eq!(check.ask(), [node(1), node(3)]);
+        assert_eq!(check.ask(), []);
+        check.on_verdict(&node(1).id, Verdict::Same);
+        check.on_verdict(&node(3).id, Verdict::Same);
+        assert_eq!((check.ask(), check.copies()), (vec![], vec![]));
+        assert_eq!(check.conclusion(), Conclusion::Kept);
+    }
+
+    #[test]
+    fn who_lacks_it_or_is_behind_gets_a_copy_and_who_is_silent_gives_way_to_the_next() {
+        let mut check = check(2);
+        check.ask();
+        check.on_silence(&node(1).id);
+        check.on_verdict(&node(3).id, Verdict::Missing);
+        assert_eq!(check.ask(), [node(4)]);
+        check.on_verdict(&node(4).id, Verdict::Older);
+        assert_eq!(check.copies(), [node(3), node(4)]);
+        assert_eq!(check.copies(), [], "a copy is sent once");
+        check.on_copied(&node(3).id, Copied::Held(version(5)));
+        check.on_copied(&node(4).id, Copied::Refused);
+        assert_eq!(check.conclusion(), Conclusion::Short);
+        assert_eq!(check.ask(), [node(5)]);
+        check.on_verdict(&node(5).id, Verdict::Same);
+        assert_eq!(check.conclusion(), Conclusion::Kept);
+    }
+
+    #[test]
+    fn a_node_that_is_not_among_the_closest_hands_over_to_all_of_them() {
+        let mut check = check(9);
+        assert!(!check.is_own_duty());
+        assert_eq!(check.ask(), [node(1), node(2), node(3)]);
+        for n in [1, 2] {
+            check.on_verdict(&node(n).id, Verdict::Same);
+        }
+        check.on_verdict(&node(3).id, Verdict::Missing);
+        assert_eq!(check.copies(), [node(3)]);
+        assert_eq!(check.conclusion(), Conclusion::Short);
+        check.on_copied(&node(3).id, Copied::Held(version(5)));
+        assert_eq!(check.conclusion(), Conclusion::HandedOver);
+    }
+
+    #[test]
+    fn an_outdated_copy_is_not_spread() {
+        let mut check = check(2);
+        check.ask();
+        check.on_verdict(&node(1).id, Verdict::Missing);
+        check.on_verdict(&node(3).id, Verdict::Newer);
+        assert_eq!(check.copies(), []);
+        assert_eq!(check.conclusion(), Conclusion::Outdated);
+    }
+
+    #[test]
+    fn a_deletion_counts_unless_it_is_of_something_older() {
+        let mut check = check(2);
+        check.ask();
+        check.on_verdict(&node(1).id, gone(4));
+        check.on_verdict(&node(3).id, gone(5));
+        let deleted = Conclusion::Deleted { by: node(3), sequence: 5, ownership: None };
+        assert_eq!(check.conclusion(), deleted);
+        assert_eq!(check.copies(), []);
+    }
+
+    #[test]
+    fn an_object_that_keeps_itself_overrules_the_copy() {
+        let mut check = check(2);
+        check.ask();
+        check.on_verdict(&node(1).id, Verdict::Older);
+        check.on_verdict(&node(3).id, Verdict::Same);
+        check.copies();
+        check.on_copied(&node(1).id, Copied::Held(version(4)));
+        assert_eq!(check.conclusion(), Conclusion::Overruled);
+    }
+
+    fn verdicts() -> impl Strategy<Value = Option<Verdict>> {
+        prop_oneof![
+            Just(None),
+            Just(Some(Verdict::Same)),
+            Just(Some(Verdict::Older)),
+            Just(Some(Verdict::Missing)),
+            Just(Some(Verdict::Newer)),
+            (0..10_u64).prop_map(|sequence| Some(gone(sequence))),
+        ]
+    }
+
+    fn copied() -> impl Strategy<Value = Copied> {
+        prop_oneof![
+            (0..10_u64).prop_map(|sequence| Copied::Held(version(sequence))),
+            Just(Copied::Stale),
+            Just(Copied::Refused),
+            Just(Copied::Silent),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_answered_each_node_is_asked_once_and_sent_once_and_it_ends(
+            own in 0..12_u8,
+            replicas in 1..20_u8,
+            says in proptest::collection::vec((verdicts(), copied()), 12),
+        ) {
+            let summary = Summary { key: KEY, version: version(5) };
+            let mut check = Check::new(summary, replicas, &node(own).id, (1..=11).map(node));
+            let (mut asked, mut sent) = (Vec::new(), Vec::new());
+            loop {
+                let (ask, mut idle) = (check.ask(), true);
+                for to in ask {
+                    idle = false;
+                    prop_assert!(to.id != node(own).id && !asked.contains(&to));
+                    asked.push(to);
+                    match says[usize::from(to.addr.port() - 7_400)].0.clone() {
+                        Some(verdict) => check.on_verdict(&to.id, verdict),
+                        None => check.on_silence(&to.id),
+                    }
+                }
+                for to in check.copies() {
+                    idle = false;
+                    prop_assert!(asked.contains(&to) && !sent.contains(&to));
+                    let (verdict, copied) = &says[usize::from(to.addr.port() - 7_400)];
+                    prop_assert!(matches!(verdict, Some(Verdict::Older | Verdict::Missing)));
+                    sent.push(to);
+                    check.on_copied(&to.id, *copied);
+                }
+                if idle {
+                    break;
+                }
+            }
+            if check.conclusion() == Conclusion::HandedOver {
+                prop_assert!(!check.is_own_duty(), "nobody drops what he should hold");
+            }
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Which newcomers are being probed, and how soon one may be probed again.
+//!
+//! A probe is a connection made to an address for no other purpose than to see whether it can be made. A node
+//! that sits behind a network which lets nobody in keeps asking its peers things, and would keep them probing:
+//! so the pause between two probes of one node doubles each time in vain.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use crate::NodeId;
+
+/// Probes under way.
+const UNDER_WAY_MAX: usize = 64;
+/// A probe about which nothing was heard for this long no longer counts as under way.
+const FORGOTTEN: Duration = Duration::from_secs(10);
+/// The pause after a probe. Shorter than the time between two refreshes, each of which tries some lost contacts.
+const PAUSE_MIN: Duration = Duration::from_secs(45);
+/// How often the pause doubles: twelve minutes, so that a node which becomes reachable is found out.
+const DOUBLINGS_MAX: u32 = 4;
+/// Nodes remembered. At most [`UNDER_WAY_MAX`] at a time cannot fill this within [`PAUSE_MIN`].
+const REMEMBERED_MAX: usize = 4_096;
+
+/// Probes under way, and those of a while ago.
+#[derive(Debug, Default)]
+pub(crate) struct Probes {
+    under_way: BTreeMap<NodeId, Instant>,
+    remembered: BTreeMap<NodeId, Probed>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Probed {
+    at: Instant,
+    /// How often in a row it could not be reached.
+    failures: u32,
+}
+
+impl Probed {
+    fn is_pausing(&self, now: Instant) -> bool {
+        let pause = PAUSE_MIN * 2_u32.pow(self.failures.min(DOUBLINGS_MAX));
+        now.saturating_duration_since(self.at) < pause
+    }
+}
+
+impl Probes {
+    /// True if this node may be probed now; it then counts as being probed.
+    pub(crate) fn begin(&mut self, id: NodeId, now: Instant) -> bool {
+        self.under_way.retain(|_, at| now.saturating_duration_since(*at) < FORGOTTEN);
+        if self.under_way.len() >= UNDER_WAY_MAX || self.under_way.contains_key(&id) {
+            return false;
+        }
+        if self.remembered.get(&id).is_some_and(|probed| probed.is_pausing(now)) {
+            return false;
+        }
+        if self.remembered.len() >= REMEMBERED_MAX && !self.remembered.contains_key(&id) {
+            self.remembered.retain(|_, probed| now.saturating_duration_since(probed.at) < PAUSE_MIN);
+        }
+        if self.remembered.len() >= REMEMBERED_MAX && !self.remembered.contains_key(&id) {
+            return false;
+        }
+        self.under_way.insert(id, now);
+        self.remembered.entry(id).or_insert(Probed { at: now, failures: 0 }).at = now;
+        true
+    }
+
+    /// The node was reached.
+    pub(crate) fn on_reached(&mut self, id: &NodeId) {
+        self.under_way.remove(id);
+        if let Some(probed) = self.remembered.get_mut(id) {
+            probed.failures = 0;
+        }
+    }
+
+    /// The node was not reached.
+    pub(crate) fn on_unreachable(&mut self, id: &NodeId) {
+        self.under_way.remove(id);
+        if let Some(probed) = self.remembered.get_mut(id) {
+            probed.failures = probed.failures.saturating_add(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+
+    fn node(n: usize) -> NodeId {
+        let mut id = [0; 32];
+        id[..8].copy_from_slice(&n.to_be_bytes());
+        NodeId::from_bytes(id)
+    }
+
+    #[test]
+    fn a_node_is_probed_once_in_a_pause() {
+        let now = Clock::System.now();
+        let mut probes = Probes::default();
+        assert!(probes.begin(node(1), now));
+        probes.on_reached(&node(1));
+        assert!(!probes.begin(node(1), now + PAUSE_MIN - Duration::from_millis(1)));
+        assert!(probes.begin(node(2), now), "the pause is the node's own");
+        assert!(probes.begin(node(1), now + PAUSE_MIN));
+    }
+
+    #[test]
+    fn the_pause_of_an_unreachable_node_doubles_up_to_a_limit_and_a_success_ends_that() {
+        let mut now = Clock::System.now();
+        let mut probes = Probes::default();
+        let mut pauses = Vec::new();
+        for _ in 0..7 {
+            assert!(probes.begin(node(1), now));
+            probes.on_unreachable(&node(1));
+            let again = (1..).map(|n| PAUSE_MIN * n).find(|after| {
+                let probed = probes.remembered[&node(1)];
+                !probed.is_pausing(now + *after)
+            });
+            let again = again.expect("it is probed again some time");
+            pauses.push(again.as_secs());
+            now += again;
+        }
+        assert_eq!(pauses, [90, 180, 360, 720, 720, 720, 720]);
+        assert!(probes.begin(node(1), now));
+        probes.on_reached(&node(1));
+        assert!(probes.begin(node(1), now + PAUSE_MIN));
+    }
+
+    #[test]
+    fn so_many_are_probed_at_a_time_and_forgotten_ones_make_room() {
+        let now = Clock::System.now();
+        let mut probes = Probes::default();
+        let begun = (0..UNDER_WAY_MAX + 9).filter(|&n| probes.begin(node(n), now)).count();
+        assert_eq!(begun, UNDER_WAY_MAX);
+        assert!(probes.begin(node(999), now + FORGOTTEN));
+    }
+
+    #[test]
+    fn a_crowd_of_strangers_is_not_remembered_for_ever() {
+        let start = Clock::System.now();
+        let mut probes = Probes::default();
+        for n in 0..3 * REMEMBERED_MAX {
+            let now = start + Duration::from_millis(20) * u32::try_from(n).expect("a small number");
+            assert!(probes.begin(node(n), now), "the {n}th");
+            probes.on_unreachable(&node(n));
+            assert!(probes.remembered.len() <= REMEMBERED_MAX);
+        }
+    }
+}

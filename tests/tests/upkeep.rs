@@ -1,0 +1,145 @@
+//! Replicas stay where they belong: whole nodes in simulated time, after the put.
+
+use std::time::Duration;
+
+use comet_node::config::NodeConfig;
+use comet_routing::Key;
+use comet_runtime::Value;
+use comet_tests::harness::{Cluster, Sim, SimNode};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// All objects are checked every ten minutes.
+const PERIOD: Duration = Duration::from_secs(600);
+
+fn every_ten_minutes() -> NodeConfig {
+    let mut config = NodeConfig::default();
+    config.replication.upkeep_seconds = PERIOD.as_secs();
+    config
+}
+
+fn names<'a>(nodes: &[&'a SimNode]) -> Vec<&'a str> {
+    let mut names: Vec<_> = nodes.iter().map(|node| node.name()).collect();
+    names.sort_unstable();
+    names
+}
+
+#[test]
+fn lost_replicas_are_made_up_for_with_state_and_code() {
+    Sim::seeded(31).run(async |sim| {
+        let cluster = Cluster::start_with(&sim, 20, &every_ten_minutes()).await;
+        let code = "aso.copies = 0
+            function aso:onGet() return { self.value, self.copies } end
+            function aso:onPut(caller) if caller.replica then self.copies = self.copies + 1 end end";
+        cluster["n3"].put("plain", "v").await?;
+        cluster["n3"].put_active("active", "v", code, None).await?;
+        sim.run_for(SECOND).await;
+        for name in ["plain", "active"] {
+            let live = cluster.holders_of(name).into_iter().filter(|node| node.is_live());
+            let dying: Vec<_> = live.skip(2).collect();
+            for node in dying {
+                node.crash_without_disk().await;
+            }
+        }
+        sim.run_for(2 * PERIOD).await;
+        for name in ["plain", "active"] {
+            assert_eq!(names(&cluster.holders_of(name)), names(&cluster.closest_to(name, 8)), "{name}");
+        }
+        let one = cluster.live().next().expect("some live").get("active").await?;
+        let Some(Value::List(parts)) = one else { panic!("no list: {one:?}") };
+        assert_eq!(parts[0], "v".into());
+        cluster.check().await
+    });
+}
+
+#[test]
+fn a_node_that_was_away_during_an_update_is_brought_up_to_date_within_minutes() {
+    Sim::seeded(32).run(async |sim| {
+        let cluster = Cluster::start_with(&sim, 16, &NodeConfig::default()).await;
+        cluster["n1"].put("k", "old").await?;
+        sim.run_for(SECOND).await;
+        let away = cluster.holders_of("k")[2];
+        away.crash().await;
+        cluster.live().next().expect("others live").put("k", "new").await?;
+        sim.run_for(MINUTE).await;
+        away.restart().await;
+        sim.run_for(3 * MINUTE).await;
+        let version = away.version_of(&Key::of("k"));
+        assert!(version.is_some());
+        for holder in cluster.holders_of("k") {
+            assert_eq!(holder.version_of(&Key::of("k")), version, "{}", holder.name());
+        }
+        cluster.check().await
+    });
+}
+
+#[test]
+fn a_node_that_was_away_during_a_deletion_does_not_bring_the_object_back() {
+    Sim::seeded(33).run(async |sim| {
+        let cluster = Cluster::start_with(&sim, 16, &every_ten_minutes()).await;
+        cluster["n1"].put("k", "v").await?;
+        sim.run_for(SECOND).await;
+        let away = cluster.holders_of("k")[2];
+        away.crash().await;
+        sim.run_for(MINUTE).await;
+        cluster.live().next().expect("others live").delete("k").await?;
+        sim.run_for(MINUTE).await;
+        assert!(away.holds(&Key::of("k")));
+        away.restart().await;
+        sim.run_for(2 * PERIOD).await;
+        assert_eq!(names(&cluster.holders_of("k")), Vec::<&str>::new());
+        for node in cluster.live() {
+            assert_eq!(node.get("k").await?, None, "through {}", node.name());
+        }
+        cluster.check().await
+    });
+}
+
+#[test]
+fn objects_move_to_closer_newcomers_and_leave_the_others() {
+    Sim::seeded(34).run(async |sim| {
+        let mut cluster = Cluster::start_with(&sim, 10, &every_ten_minutes()).await;
+        for n in 0..20 {
+            cluster["n1"].put(&format!("key {n}"), n).await?;
+        }
+        for _ in 0..10 {
+            cluster.grow().await;
+        }
+        sim.run_for(5 * PERIOD).await;
+        for n in 0..20 {
+            let name = format!("key {n}");
+            assert_eq!(names(&cluster.holders_of(&name)), names(&cluster.closest_to(&name, 8)), "{name}");
+        }
+        let drops: u64 = cluster.live().map(|node| node.client().upkeep().drops).sum();
+        assert!(drops > 0, "somebody had to give something up");
+        cluster.check().await
+    });
+}
+
+#[test]
+fn an_object_that_looks_after_itself_is_left_alone() {
+    Sim::seeded(35).run(async |sim| {
+        let cluster = Cluster::start_with(&sim, 16, &every_ten_minutes()).await;
+        cluster["n1"].put_active("k", "v", "aso.replicas = 0", None).await?;
+        sim.run_for(SECOND).await;
+        let holders = cluster.holders_of("k");
+        cluster.crash_all_but_one(holders).await;
+        sim.run_for(3 * PERIOD).await;
+        assert_eq!(cluster.holders_of("k").len(), 1);
+        cluster.check().await
+    });
+}
+
+#[test]
+fn fewer_replicas_than_the_put_made_are_kept_if_the_object_asks_for_fewer() {
+    Sim::seeded(36).run(async |sim| {
+        let cluster = Cluster::start_with(&sim, 16, &every_ten_minutes()).await;
+        cluster["n1"].put_active("k", "v", "aso.replicas = 3", None).await?;
+        sim.run_for(SECOND).await;
+        assert_eq!(cluster.holders_of("k").len(), 8);
+        sim.run_for(5 * PERIOD).await;
+        assert_eq!(names(&cluster.holders_of("k")), names(&cluster.closest_to("k", 3)));
+        cluster.check().await
+    });
+}
