@@ -12,6 +12,7 @@ pub(crate) const APP: App = App {
     name: "counter",
     summary: "counts how often it is read, on each replica apart",
     source: include_str!("../aso/counter.lua"),
+    settings: &[],
 };
 
 /// A counting object.

@@ -8,12 +8,17 @@ use comet_runtime::{
     dht::{Dht, PutReport},
 };
 
-use crate::{App, AppError, read_if_any, store};
+use crate::{App, AppError, Setting, read_if_any, store};
 
 pub(crate) const APP: App = App {
     name: "flexible-timeout",
     summary: "hides its value from the second at which its lifetime ends, then deletes itself",
     source: include_str!("../aso/flexible_timeout.lua"),
+    settings: &[Setting {
+        name: "seconds",
+        meaning: "how long readers see the value, in seconds from the put",
+        default: None,
+    }],
 };
 
 /// An object with a lifetime.

@@ -29,6 +29,20 @@ pub struct App {
     pub summary: &'static str,
     /// Its handlers.
     pub source: &'static str,
+    /// What can be said about the value when it is put. If there is anything, the object is put as the map
+    /// `{ value = …, name = setting, … }`, else as the value itself.
+    pub settings: &'static [Setting],
+}
+
+/// Something that can be said about a value when it is put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Its name in the map that is put.
+    pub name: &'static str,
+    /// What it means, with its unit.
+    pub meaning: &'static str,
+    /// What holds where it is not said; `None` if it must be.
+    pub default: Option<&'static str>,
 }
 
 /// Every application that ships with Comet, by name.

@@ -13,6 +13,7 @@ pub(crate) const APP: App = App {
     name: "one-time",
     summary: "gives its value to one reader and then deletes itself everywhere",
     source: include_str!("../aso/one_time.lua"),
+    settings: &[],
 };
 
 /// A one-time value.

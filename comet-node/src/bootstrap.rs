@@ -2,7 +2,8 @@
 //!
 //! The actor greets the configured peers and the contacts saved by an earlier run, looks its own id up, and
 //! tries again with growing, jittered pauses for as long as the routing table is empty. It saves the table's
-//! contacts now and then, so that the next start does not depend on the configured peers.
+//! contacts now and then, so that the next start does not depend on the configured peers. Nodes that are heard
+//! of on the local network are greeted as well, whenever that is.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -17,9 +18,9 @@ use comet_store::SaveMeta;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use rand::RngExt;
 use rand_chacha::ChaCha12Rng;
-use tokio::{sync::oneshot, task::JoinHandle};
+use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
 
-use crate::transport::Greet;
+use crate::{operation::Pauses, transport::Greet};
 
 /// The name under which contacts are saved in the store.
 pub const CONTACTS_META: &str = "contacts";
@@ -31,10 +32,18 @@ const GREETED_AT_ONCE_MAX: usize = 16;
 const GREET_DEADLINE: Duration = Duration::from_secs(5);
 /// How long an attempt goes on listening once somebody has answered; whoever answers later is met all the same.
 const GREETINGS_AFTER_FIRST: Duration = Duration::from_millis(100);
+/// Messages that may wait.
+const MAILBOX: usize = 32;
 /// Pause after the first attempt in vain; it doubles from there.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 /// The longest pause between two attempts.
 const PAUSE_MAX: Duration = Duration::from_secs(300);
+/// Addresses heard of on the local network that are greeted at a time.
+const MEETINGS_MAX: usize = 8;
+/// How long such an address is not greeted again.
+const MEETING_PAUSE: Duration = Duration::from_secs(60);
+/// Such addresses that are remembered.
+const MEETINGS_REMEMBERED_MAX: usize = 256;
 /// How often a node that has contacts checks that it still has, and saves them.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -42,6 +51,14 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub struct Joined;
+
+/// Somebody seems to be at this address: greet it.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Meet {
+    /// Where.
+    pub addr: SocketAddr,
+}
 
 /// Save the table's contacts now. Answered once they are stored, or cannot be.
 #[derive(Clone, Copy, Debug, Message)]
@@ -96,6 +113,8 @@ pub struct Bootstrap {
     to: Connections,
     rng: ChaCha12Rng,
     persistence: Persistence,
+    met: Pauses<SocketAddr>,
+    meetings: usize,
     /// Who waits for the end of the first attempt; `None` once it is over.
     waiting: Option<Vec<oneshot::Sender<()>>>,
 }
@@ -109,7 +128,9 @@ impl Bootstrap {
         to: Connections,
         rng: ChaCha12Rng,
     ) -> Self {
-        Self { own, peers, saved, to, rng, persistence: Persistence::default(), waiting: Some(Vec::new()) }
+        let met = Pauses::new(MEETING_PAUSE, MEETINGS_REMEMBERED_MAX);
+        let (persistence, waiting) = (Persistence::default(), Some(Vec::new()));
+        Self { own, peers, saved, to, rng, persistence, met, meetings: 0, waiting }
     }
 
     fn check(&mut self, ctx: &mut Context<Self>) {
@@ -145,7 +166,7 @@ impl Bootstrap {
                 .collect();
             let met = count(greetings).await;
             if met > 0 {
-                find_node.send(FindNode { target: own.as_key() }).await.ok();
+                find_node.send(FindNode::all(own.as_key())).await.ok();
             }
             met
         };
@@ -243,7 +264,7 @@ impl Actor for Bootstrap {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(4);
+        ctx.set_mailbox_capacity(MAILBOX);
         self.check(ctx);
     }
 }
@@ -257,6 +278,28 @@ impl Handler<Joined> for Bootstrap {
             waiting.push(over);
         }
         Box::pin(async move { wait.await.unwrap_or(()) })
+    }
+}
+
+impl Handler<Meet> for Bootstrap {
+    type Result = ();
+
+    fn handle(&mut self, Meet { addr }: Meet, ctx: &mut Self::Context) {
+        if self.meetings >= MEETINGS_MAX || !self.met.begin(addr, Instant::now().into_std()) {
+            return;
+        }
+        self.meetings += 1;
+        let (own, reached, find_node) = (self.own, self.to.reached.clone(), self.to.find_node.clone());
+        let greeting = self.to.greet.send(Greet { addr, deadline: GREET_DEADLINE });
+        let meeting = async move {
+            let Ok(Ok(contact)) = greeting.await else { return };
+            if contact.id != own {
+                log::info!("met a node on the local network: {} at {addr}", contact.id);
+                reached.do_send(ContactReached { contact });
+                find_node.send(FindNode::all(own.as_key())).await.ok();
+            }
+        };
+        ctx.spawn(meeting.into_actor(self).map(|(), actor, _| actor.meetings -= 1));
     }
 }
 
@@ -278,7 +321,7 @@ mod tests {
     use comet_routing::{actor::FindNodeError, lookup::Outcome};
     use comet_store::StoreError;
     use rand::SeedableRng;
-    use tokio::{sync::mpsc, time::Instant};
+    use tokio::sync::mpsc;
 
     use super::*;
     use crate::transport::TransportError;
@@ -355,7 +398,13 @@ mod tests {
         }
     }
 
-    fn start(answers_from: Duration) -> mpsc::UnboundedReceiver<(u64, String)> {
+    type Notes = mpsc::UnboundedReceiver<(u64, String)>;
+
+    fn start(answers_from: Duration) -> Notes {
+        start_with(answers_from, vec!["127.0.0.1:7400".to_owned()]).1
+    }
+
+    fn start_with(answers_from: Duration, peers: Vec<String>) -> (Addr<Bootstrap>, Notes) {
         let (heard, notes) = mpsc::unbounded_channel();
         let answers_from = Arc::new(Mutex::new(answers_from));
         let probe = Probe { heard, start: Instant::now(), answers_from, known: Vec::new() }.start();
@@ -368,9 +417,7 @@ mod tests {
             save: probe.recipient(),
         };
         let own = NodeId::from_bytes([0xab; 32]);
-        let peers = vec!["127.0.0.1:7400".to_owned()];
-        Bootstrap::new(own, peers, Vec::new(), to, ChaCha12Rng::seed_from_u64(1)).start();
-        notes
+        (Bootstrap::new(own, peers, Vec::new(), to, ChaCha12Rng::seed_from_u64(1)).start(), notes)
     }
 
     #[actix::test]
@@ -398,6 +445,33 @@ mod tests {
         }
         assert!(at.len() >= 5, "tries at {at:?}");
         assert!(at.windows(3).skip(1).all(|t| t[2] - t[1] >= t[1] - t[0]), "the pauses grow: {at:?}");
+    }
+
+    #[actix::test]
+    async fn whoever_is_heard_of_is_greeted_once_in_a_while_and_the_node_then_looks_itself_up() {
+        tokio::time::pause();
+        let (bootstrap, mut notes) = start_with(Duration::ZERO, Vec::new());
+        let addr = SocketAddr::from(([192, 168, 0, 7], 7400));
+        for _ in 0..3 {
+            bootstrap.send(Meet { addr }).await.expect("it runs");
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert_eq!(notes.try_recv().ok(), Some((0, "greet 192.168.0.7:7400".into())));
+        assert_eq!(notes.try_recv().ok(), Some((0, "look up abab".into())));
+        assert_eq!(notes.try_recv().ok(), None, "the others came too soon");
+    }
+
+    #[actix::test]
+    async fn few_are_greeted_at_a_time() {
+        tokio::time::pause();
+        let (bootstrap, mut notes) = start_with(Duration::ZERO, Vec::new());
+        for n in 1..=20 {
+            bootstrap.do_send(Meet { addr: SocketAddr::from(([192, 168, 0, n], 7400)) });
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let greeted =
+            std::iter::from_fn(|| notes.try_recv().ok()).filter(|(_, what)| what.starts_with("greet"));
+        assert_eq!(greeted.count(), MEETINGS_MAX);
     }
 
     #[test]

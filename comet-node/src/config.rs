@@ -85,6 +85,8 @@ pub struct NodeSection {
     pub peers: Vec<String>,
     /// Name of the network; nodes of different networks do not talk to each other.
     pub network: String,
+    /// Whether to find nodes on the local network, and be found, by multicast DNS.
+    pub mdns: bool,
 }
 
 /// `[http]`: the interface for clients.
@@ -157,6 +159,7 @@ impl Default for NodeSection {
             data: PathBuf::from("comet-data"),
             peers: Vec::new(),
             network: "comet".to_owned(),
+            mdns: false,
         }
     }
 }

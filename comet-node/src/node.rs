@@ -16,8 +16,10 @@ use rand::{SeedableRng, rngs::SysRng};
 use rand_chacha::ChaCha12Rng;
 
 use crate::{
+    bootstrap::Meet,
     client::Client,
     config::NodeConfig,
+    discovery::Discovery,
     http,
     identity::{Identity, IdentityError},
     process::{self, StopSignals},
@@ -74,6 +76,7 @@ impl Threads {
 /// A running node.
 pub struct Node {
     crew: Crew,
+    _discovery: Option<Discovery>,
     /// Ends when the node is dropped, after the store has committed.
     _store_thread: Worker,
 }
@@ -97,7 +100,8 @@ impl Node {
             identity,
             assembly.inbound(),
         )?;
-        let own = Contact::new(node_id, reachable(transport.local_address()));
+        let bound = transport.local_address();
+        let own = Contact::new(node_id, reachable(bound));
         let counters = transport.counters();
         let transport = stages.network.start(move || transport);
         let transport = TransportLinks {
@@ -110,7 +114,9 @@ impl Node {
         let expired = assembly.expired();
         let store = store_thread.stage().start(move || ReplicaStore::new(writer, clock, expired));
         let parts = Parts { config, own, transport, store, reader, stages, clock, rng };
-        Ok(Self { crew: assembly.complete(parts), _store_thread: store_thread })
+        let crew = assembly.complete(parts);
+        let discovery = if config.node.mdns { discover(&crew, bound, &config.node.network) } else { None };
+        Ok(Self { crew, _discovery: discovery, _store_thread: store_thread })
     }
 
     /// The node as its clients see it.
@@ -127,6 +133,16 @@ impl Node {
     pub async fn stop(self) {
         self.crew.stop().await;
     }
+}
+
+/// Lets the node find others on the local network, and be found, if that works here.
+fn discover(crew: &Crew, bound: SocketAddr, network: &str) -> Option<Discovery> {
+    let meet = crew.meet();
+    // What a busy node does not take is heard of again.
+    let found = move |addr| drop(meet.try_send(Meet { addr }));
+    Discovery::start(crew.client().contact(), bound, network, found)
+        .inspect_err(|error| log::warn!("{error}; going without"))
+        .ok()
 }
 
 /// The address under which a socket bound to every address is best known: that of the interface which leads

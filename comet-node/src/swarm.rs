@@ -52,6 +52,8 @@ impl Swarm {
         for n in 1..=options.nodes {
             let mut config = config.clone();
             config.node.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            // They know each other, and nobody else is to.
+            config.node.mdns = false;
             config.node.data = top.join(format!("node-{n}"));
             // Three nodes to join through are as good as all, and a restart of any of them does no harm.
             config.node.peers =

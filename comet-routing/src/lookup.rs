@@ -34,6 +34,9 @@ pub struct LookupConfig {
     pub deadline: Instant,
     /// How many of the closest nodes are wanted, and how many contacts of one reply are taken.
     pub k: usize,
+    /// How many of those `k` may be nodes that do not answer. Each of the others is replaced by a node farther away,
+    /// which may be dead as well and costs its timeout.
+    pub excused: usize,
     /// Requests in flight at first (Kademlia's α).
     pub alpha: usize,
     /// Requests in flight at most; each node that does not answer raises `alpha` by one up to here.
@@ -59,8 +62,9 @@ impl LookupConfig {
             own,
             deadline,
             k: 20,
-            alpha: 4,
-            alpha_max: 8,
+            excused: 0,
+            alpha: 8,
+            alpha_max: 16,
             paths: 4,
             anchors: 2,
             tracked_max: 800,
@@ -148,6 +152,11 @@ impl Lookup {
         &self.target
     }
 
+    /// How many live nodes it wants to find at least.
+    pub const fn wanted(&self) -> usize {
+        self.config.k.saturating_sub(self.config.excused)
+    }
+
     /// The request to `contact`, which [`Lookup::poll`] has just asked for, makes it suspect at `suspect_at`.
     pub fn on_sent(&mut self, contact: Contact, suspect_at: Instant) {
         if let Some(Peer { state: State::Asked { suspect_at: at, .. }, .. }) = self.asked_at(contact) {
@@ -197,7 +206,8 @@ impl Lookup {
         if now >= self.config.deadline {
             return Step::Done(self.outcome(Ended::Deadline));
         }
-        let survey = Survey::of(&self.peers, self.introduced.len(), self.config.k, now);
+        let LookupConfig { k, excused, .. } = self.config;
+        let survey = Survey::of(&self.peers, self.introduced.len(), (k, excused), now);
         let width = (self.config.alpha + survey.unanswered).min(self.config.alpha_max);
         if survey.in_flight < width
             && let Some((path, distance)) = survey.next_query()
@@ -370,6 +380,20 @@ mod tests {
     }
 
     #[test]
+    fn excused_nodes_are_not_replaced_by_others_farther_away() {
+        let now = Clock::System.now();
+        for (excused, asked_then) in [(0, vec![node(4), node(5)]), (1, vec![node(4)]), (2, vec![])] {
+            let config = LookupConfig { alpha: 3, excused, ..one_path(now) };
+            let mut lookup = Lookup::new(TARGET, (1..=6).map(node), config);
+            assert_eq!(queries(&mut lookup, now), [1, 2, 3].map(node));
+            lookup.on_reply(node(2), []);
+            lookup.on_failure(node(1));
+            lookup.on_failure(node(3));
+            assert_eq!(queries(&mut lookup, now), asked_then, "{excused} excused");
+        }
+    }
+
+    #[test]
     fn suspects_are_waited_for_with_patience_only_while_they_outnumber_the_answers() {
         let now = Clock::System.now();
         let config = LookupConfig { alpha: 3, ..one_path(now) };
@@ -532,7 +556,7 @@ mod tests {
                         if !is_silent(&contact) {
                             events.insert((now + ms(rng.random_range(1..600)), asked.len()), contact);
                         }
-                        let survey = Survey::of(&lookup.peers, 8, config.k, now);
+                        let survey = Survey::of(&lookup.peers, 8, (config.k, 0), now);
                         prop_assert!(survey.in_flight <= config.alpha_max);
                         prop_assert!(survey.in_flight <= config.alpha + asked.len() - answered.len());
                         prop_assert!(asked.len() <= usize::from(size), "it ends");

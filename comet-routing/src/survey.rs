@@ -131,10 +131,12 @@ pub(crate) struct Survey {
     next_lost: Option<Instant>,
 }
 
-/// What one path sees of its closest nodes, those left out that do not answer.
+/// What one path sees of its closest nodes, those left out that do not answer and are not excused.
 #[derive(Clone, Copy, Debug, Default)]
 struct PathView {
     seen: usize,
+    /// Nodes among them that do not answer.
+    excused: usize,
     in_flight: usize,
     /// The nearest node that nobody asked.
     candidate: Option<Distance>,
@@ -143,18 +145,26 @@ struct PathView {
 }
 
 impl Survey {
-    /// Surveys `peers` for this many paths, each of which cares for its `k` closest and its anchors.
-    pub(crate) fn of(peers: &BTreeMap<Distance, Peer>, paths: usize, k: usize, now: Instant) -> Self {
+    /// Surveys `peers` for this many paths, each of which cares for its `k` closest, so many of them excused if they
+    /// do not answer, and for its anchors.
+    pub(crate) fn of(
+        peers: &BTreeMap<Distance, Peer>,
+        paths: usize,
+        (k, excused): (usize, usize),
+        now: Instant,
+    ) -> Self {
         let mut survey = Self::default();
         let mut looking = PathSet::first(paths);
         for (&distance, peer) in peers {
             survey.count(peer, now);
-            if matches!(peer.state, State::Suspect { .. } | State::Failed) {
-                continue;
-            }
+            let silent = matches!(peer.state, State::Suspect { .. } | State::Failed);
             let seen_by = if peer.anchor { peer.heard_by } else { peer.heard_by.and(looking) };
             for path in seen_by.iter() {
                 let view = &mut survey.paths[path];
+                if silent && view.excused >= excused {
+                    continue;
+                }
+                view.excused += usize::from(silent);
                 view.see(peer.state, distance);
                 if view.seen >= k {
                     looking = looking.without(path);

@@ -220,7 +220,7 @@ async fn a_lookup_finds_the_closest_nodes_through_one_contact() {
     meet(&router, node(10)).await;
     let started = Instant::now();
     let target = node(3).id.as_key();
-    let found = router.send(FindNode { target }).await.unwrap().unwrap();
+    let found = router.send(FindNode::all(target)).await.unwrap().unwrap();
     let mut expected = population;
     expected.sort_by_key(|contact| target.distance_to(&contact.id));
     assert_eq!(found.closest, expected);
@@ -239,7 +239,7 @@ async fn lookup_beside(manner: Manner) -> Duration {
     meet(&router, node(10)).await;
     probe.send(Behave(node(3), manner)).await.unwrap();
     let started = Instant::now();
-    let found = router.send(FindNode { target: node(3).id.as_key() }).await.unwrap().unwrap();
+    let found = router.send(FindNode::all(node(3).id.as_key())).await.unwrap().unwrap();
     assert_eq!(found.closest.len(), 9);
     assert!(!found.closest.contains(&node(3)));
     started.elapsed()
@@ -263,10 +263,10 @@ async fn a_lookup_past_the_limit_is_refused() {
     let (router, _) = paused(&[], config).await;
     meet(&router, node(1)).await;
     let target = Key::of("x");
-    let (first, second) = tokio::join!(router.send(FindNode { target }), router.send(FindNode { target }));
+    let (first, second) = tokio::join!(router.send(FindNode::all(target)), router.send(FindNode::all(target)));
     assert_eq!(first.unwrap().unwrap().closest, [node(1)]);
     assert_eq!(second.unwrap(), Err(FindNodeError::Busy(1)));
-    assert!(router.send(FindNode { target }).await.unwrap().is_ok(), "the first has made room");
+    assert!(router.send(FindNode::all(target)).await.unwrap().is_ok(), "the first has made room");
 }
 
 #[actix::test]
@@ -336,6 +336,28 @@ async fn a_contact_that_was_dropped_is_tried_again_and_returns() {
     sleep(Duration::from_secs(80)).await;
     assert_eq!(probed(&probe).await.len(), 1);
     assert_eq!(router.send(Contacts).await.unwrap(), [node(1)]);
+}
+
+/// When the router looked its own id up since the last time, in whole seconds.
+async fn own_lookups(probe: &Addr<Probe>) -> std::collections::BTreeSet<u64> {
+    let sent = probe.send(TakeSent).await.unwrap();
+    let lookups = sent.into_iter().filter_map(|sent| match sent {
+        Sent::FindNode { at, target, .. } if target == OWN.as_key() => Some(at.as_secs()),
+        _ => None,
+    });
+    lookups.collect()
+}
+
+#[actix::test]
+async fn a_new_neighbour_makes_the_router_look_around_once() {
+    let (router, probe) = paused(&[], RouterConfig::default()).await;
+    meet(&router, node(1)).await;
+    sleep(Duration::from_secs(600)).await;
+    assert_eq!(own_lookups(&probe).await.len(), 1);
+    meet(&router, node(2)).await;
+    sleep(Duration::from_secs(600)).await;
+    let lookups = own_lookups(&probe).await;
+    assert!(lookups.len() == 1 && lookups.iter().all(|at| (600..=672).contains(at)), "{lookups:?}");
 }
 
 /// Runs a whole actor system on a thread of its own, in time that is paused from its first moment.

@@ -67,8 +67,10 @@ pub(crate) fn on_delete(held: &Record, deletion: &Deletion, has_handler: bool) -
 /// under way does not outlive it, and the version that was held in any case. On an owned key it is that
 /// version alone: whoever sent the deletion has no say in the sequence numbers of the owner.
 pub(crate) fn agreed(held: &Record, deletion: Deletion) -> Deletion {
-    let what_was_held = Deletion::unsigned(held.version);
-    if held.key.is_owned() { what_was_held } else { what_was_held.or_higher(deletion) }
+    if held.key.is_owned() {
+        return Deletion::unsigned(held.version);
+    }
+    Deletion::up_to(held.version.sequence, None).or_higher(deletion)
 }
 
 /// Says whether a deletion of what is not here is remembered here: a put may still be on its way, and must not
@@ -86,6 +88,14 @@ pub(crate) fn may_replace(held: &Record, incoming: &Record) -> Result<(), Refusa
 /// A put to a key where nothing is.
 pub(crate) fn may_create(incoming: &Record) -> Result<(), Refusal> {
     may_replace(incoming, incoming)
+}
+
+/// A put may be taken back, without a deletion, only where anybody might delete what it left.
+pub(crate) fn may_withdraw(held: &Record) -> Result<(), Refusal> {
+    if held.code.is_some() || held.key.is_owned() {
+        return Err(Refusal::Denied("only a plain value that nobody owns can be taken back".into()));
+    }
+    Ok(())
 }
 
 pub(crate) fn stale(held: &Record) -> Refusal {
@@ -161,6 +171,14 @@ mod tests {
     }
 
     #[test]
+    fn only_a_plain_value_that_nobody_owns_can_be_taken_back() {
+        let (plain, owned) = (record(Key::of("k"), 5, false), record(Key::owned(&[1; 32], "k"), 5, true));
+        let active = Record { code: Some(comet_store::Code::new("")), ..plain.clone() };
+        let allowed = [&plain, &owned, &active].map(|held| may_withdraw(held).is_ok());
+        assert_eq!(allowed, [true, false, false]);
+    }
+
+    #[test]
     fn an_owners_deletion_asks_nobody() {
         let held = record(Key::owned(&[1; 32], "k"), 5, true);
         let signed = |sequence| Deletion::up_to(sequence, held.ownership.clone());
@@ -189,7 +207,7 @@ mod tests {
         let held = record(Key::of("k"), 5, false);
         let deletion = |sequence| Deletion::up_to(sequence, None);
         assert_eq!(agreed(&held, deletion(6)), deletion(6));
-        assert_eq!(agreed(&held, deletion(4)), Deletion::unsigned(held.version));
+        assert_eq!(agreed(&held, deletion(4)), deletion(5));
         let owned = record(Key::owned(&[1; 32], "k"), 5, true);
         assert_eq!(agreed(&owned, deletion(1 << 60)), Deletion::unsigned(owned.version), "the owner goes on");
     }

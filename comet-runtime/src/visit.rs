@@ -35,13 +35,19 @@ pub enum Visit {
         /// Who deletes.
         caller: Caller,
         /// What is to be remembered of it; handlers cannot refuse one that the owner signed.
-        deletion: Deletion,
+        deletion: Box<Deletion>,
         /// What the deletion may cause.
         trail: Trail,
     },
     /// Forget this version, which other nodes keep. Its handlers are not asked, and nothing remembers a deletion.
     Release {
         /// What is to go; another version stays.
+        version: Version,
+    },
+    /// Forget this version of a plain value that nobody owns, which came here past an active object that kept
+    /// itself elsewhere. Anything else stays.
+    Withdraw {
+        /// What is to go.
         version: Version,
     },
     /// Say what is here.

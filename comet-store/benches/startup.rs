@@ -99,7 +99,7 @@ fn record(number: u64, filling: Filling) -> Record {
         Owners::Many => Some(Ownership { public_key, salt: [0; 32], signature: [0; 64] }),
     };
     Record {
-        key: Key::of(&number.to_string()),
+        key: Key::of(number.to_string()),
         ownership,
         version: Version { sequence: 1, hash: content_hash(None, &data) },
         created_ms: 0,

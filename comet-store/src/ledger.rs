@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     codec::{seal, unseal},
-    engine::{Batch, EngineError, Reader, Table},
+    engine::{Batch, EngineError, Reader, Table, Visit},
     quota::{Account, Accounts, Sums, Usage},
 };
 
@@ -123,10 +123,7 @@ fn write(batch: &mut Batch, account: &Account, usage: Option<Usage>) {
     }
 }
 
-fn each(
-    engine: &dyn Reader,
-    show: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-) -> Result<(), EngineError> {
+fn each(engine: &dyn Reader, show: Visit<'_>) -> Result<(), EngineError> {
     engine.visit(Table::Accounts, (Bound::Unbounded, Bound::Unbounded), show)
 }
 

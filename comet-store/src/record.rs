@@ -75,9 +75,14 @@ impl Deletion {
         Self { version: Version { sequence, hash: [0xff; 32] }, ownership }
     }
 
-    /// The deletion of this version and lower ones, which no owner signed.
+    /// The deletion of this version and lower ones in one replica, by the object itself.
     pub fn unsigned(version: Version) -> Self {
         Self { version, ownership: None }
+    }
+
+    /// True if the object was deleted, rather than that one replica's copy of it deleted itself.
+    pub fn is_of_the_object(&self) -> bool {
+        self.ownership.is_some() || self.version.hash == [0xff; 32]
     }
 
     /// What is remembered once both are known: the one that deletes more, and of the same the one with a proof.

@@ -7,9 +7,15 @@
 mod client;
 mod conversation;
 mod deletion;
+mod mending;
 mod object;
 
-use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use actix::prelude::*;
 use comet_routing::{
@@ -31,7 +37,11 @@ use super::{Carry, CheckSoon};
 use crate::{
     config::ReplicationConfig,
     operation::{Gate, OwnRole, Period},
+    upkeep::Cooldown,
 };
+
+/// How often this node asks at most that the replicas of one object be seen to.
+const MENDED_EVERY: Duration = Duration::from_secs(60);
 
 /// The longest that a client's operation may take.
 const DEADLINE_MAX: Duration = Duration::from_secs(60);
@@ -121,6 +131,7 @@ pub struct Coordinator {
     mailbox: usize,
     running: Arc<Semaphore>,
     last_sequence: Rc<Cell<u64>>,
+    mended: Rc<RefCell<Cooldown>>,
     object_requests_per_second: u32,
     object_requests: MessageBucket,
 }
@@ -131,6 +142,7 @@ struct Operation {
     replication: Rc<ReplicationConfig>,
     period: Period,
     last_sequence: Rc<Cell<u64>>,
+    mended: Rc<RefCell<Cooldown>>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -144,6 +156,7 @@ impl Coordinator {
             mailbox: config.mailbox,
             running: Arc::new(Semaphore::new(config.operations_max.min(Semaphore::MAX_PERMITS))),
             last_sequence: Rc::default(),
+            mended: Rc::new(RefCell::new(Cooldown::new(MENDED_EVERY))),
             object_requests_per_second: config.object_requests_per_second,
             object_requests,
         }
@@ -169,6 +182,7 @@ impl Coordinator {
             replication: Rc::clone(&self.replication),
             period: Period::starting(self.access.clock.now(), length),
             last_sequence: Rc::clone(&self.last_sequence),
+            mended: Rc::clone(&self.mended),
             _permit: permit,
         })
     }

@@ -28,7 +28,7 @@ use crate::{
 
 /// A peer that has the request is not slow before this time: a handler may wait for the disk, and its node may be
 /// busy.
-pub const SLOW_MIN: Duration = Duration::from_millis(100);
+const SLOW_MIN: Duration = Duration::from_millis(100);
 
 /// Carry a request to a peer.
 #[derive(Debug, Message)]
@@ -51,7 +51,7 @@ pub struct Carry {
 pub enum Overdue {
     /// The request was not acknowledged within the peer's timeout: the peer may be gone.
     Acknowledgement,
-    /// The peer has the request, and did not answer it within its timeout or [`SLOW_MIN`]: its handler is slow.
+    /// The peer has the request, and did not answer it in time either: its handler is slow.
     Answer,
 }
 

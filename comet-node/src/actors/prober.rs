@@ -4,9 +4,11 @@
 //! asks whether it can be reached from outside. Only an address from which that peer was heard is dialled, so
 //! nobody can have a third party knocked at, and each peer only now and then.
 
+use std::time::Duration;
+
 use actix::prelude::*;
 use comet_routing::{
-    Contact,
+    Contact, NodeId,
     actor::{ContactReached, ContactUnreachable, SendProbe},
     clock::Clock,
 };
@@ -19,6 +21,10 @@ use crate::{
 
 /// Peers dialled back at a time, and of them each peer once.
 const DIAL_BACKS_MAX: usize = 32;
+/// How long a peer has to wait before it is dialled back again. It asks others meanwhile.
+const DIAL_BACK_PAUSE: Duration = Duration::from_secs(30);
+/// Peers that were dialled back and are remembered.
+const DIALLED_BACK_MAX: usize = 4_096;
 /// Messages that may wait.
 const MAILBOX: usize = 256;
 
@@ -37,7 +43,7 @@ pub struct Prober {
     unreachable: Recipient<ContactUnreachable>,
     clock: Clock,
     places: Places,
-    pauses: Pauses,
+    pauses: Pauses<NodeId>,
 }
 
 impl Prober {
@@ -49,7 +55,8 @@ impl Prober {
         clock: Clock,
     ) -> Self {
         let places = Places::new(DIAL_BACKS_MAX, 1);
-        Self { probe, reached, unreachable, clock, places, pauses: Pauses::default() }
+        let pauses = Pauses::new(DIAL_BACK_PAUSE, DIALLED_BACK_MAX);
+        Self { probe, reached, unreachable, clock, places, pauses }
     }
 }
 

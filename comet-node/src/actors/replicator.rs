@@ -290,7 +290,7 @@ impl Surveyor {
 
     /// The nodes closest to a key that answer a lookup.
     async fn neighbours(&self, key: &Key) -> Vec<Contact> {
-        match self.find_node.send(FindNode { target: *key }).await {
+        match self.find_node.send(FindNode::all(*key)).await {
             Ok(Ok(outcome)) => outcome.closest,
             _ => Vec::new(),
         }

@@ -112,6 +112,9 @@ pub(super) struct RunArgs {
     /// A node to join through; may be repeated
     #[arg(long, value_name = "HOST:PORT")]
     pub(super) peer: Vec<String>,
+    /// Find nodes on the local network, and be found, by multicast DNS
+    #[arg(long)]
+    pub(super) mdns: bool,
     /// Configuration file [default: comet.toml, if there is one]
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,

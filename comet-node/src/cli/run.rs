@@ -24,7 +24,8 @@ pub(super) fn run(args: RunArgs) -> Result<(), CommandError> {
         .set("node.listen", args.listen)
         .set("http.listen", args.http)
         .set("node.data", args.data.map(|path| path.display().to_string()))
-        .set_list("node.peers", &args.peer);
+        .set_list("node.peers", &args.peer)
+        .set("node.mdns", args.mdns.then_some(true));
     let config = configuration(args.config.as_deref(), flags)?;
     start_logging(NODE_LOG_FILTER);
     node::run(&config).map_err(|error| CommandError::Failed(format!("{error:#}")))

@@ -27,7 +27,7 @@ use crate::{
         Access, Connect, Coordinator, CoordinatorConfig, Courier, CourierConfig, Desk, Prober,
         Replicator, ReplicatorConfig, Responder, ResponderConfig, RouterLinks, Scout, Surveyor,
     },
-    bootstrap::{Bootstrap, CONTACTS_META, Connections, Joined, SaveContacts, decode_contacts},
+    bootstrap::{Bootstrap, CONTACTS_META, Connections, Joined, Meet, SaveContacts, decode_contacts},
     client::{Client, NodeFacts},
     config::{ContactPolicy, NodeConfig, PrivateNetworks},
     operation::{Gate, OwnRole},
@@ -332,12 +332,17 @@ impl Crew {
         &self.client
     }
 
+    /// Takes addresses at which somebody seems to be.
+    pub fn meet(&self) -> Recipient<Meet> {
+        self.bootstrap.clone().recipient()
+    }
+
     /// Waits until the first attempt to join is over and a lookup of the node's own id has run; the table is then
     /// as full as it gets at once.
     pub async fn joined(&self) {
         self.bootstrap.send(Joined).await.ok();
         let target = self.client.contact().id.as_key();
-        self.router.send(FindNode { target }).await.ok();
+        self.router.send(FindNode::all(target)).await.ok();
     }
 
     /// Stops the node: objects save their states, contacts are saved, peers are told, the store commits.

@@ -114,10 +114,11 @@ impl Gate {
                 (copy.key, Visit::Put { caller, record: Box::new(copy), trail: granted(trail) })
             }
             Request::Delete { key, sequence, ownership, trail } => {
-                let deletion = self.deletion(&key, sequence, ownership, now_ms)?;
+                let deletion = Box::new(self.deletion(&key, sequence, ownership, now_ms)?);
                 let owner = deletion.ownership.as_ref().map(|ownership| ownership.public_key);
                 (key, Visit::Delete { caller: Caller { owner, ..caller }, deletion, trail: granted(trail) })
             }
+            Request::Withdraw { key, version } => (key, Visit::Withdraw { version }),
             Request::Inspect { key } => (key, Visit::Inspect),
             Request::Logs { key, proof } => {
                 let proof = proof.as_ref().map(|proof| (proof.sequence, &proof.ownership));

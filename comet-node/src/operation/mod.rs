@@ -5,6 +5,8 @@
 //! turns what a replica did into a reply. The actors in [`crate::actors`] drive them.
 
 mod gate;
+mod mending;
+mod pauses;
 mod places;
 mod reachability;
 mod read;
@@ -20,8 +22,10 @@ use comet_runtime::Refusal;
 use crate::wire::Reply;
 
 pub use gate::{Admitted, Gate};
+pub use mending::{mender, strays};
+pub use pauses::Pauses;
 pub use places::{Place, Places};
-pub use reachability::{OwnRole, PROBE_DEADLINE, Pauses, Reachability, Role};
+pub use reachability::{OwnRole, PROBE_DEADLINE, Reachability, Role};
 pub use read::{Read, ReadOutcome, ReadStep, Rule};
 pub use reply::reply_of;
 pub use roster::CANDIDATES_MAX;

@@ -5,15 +5,14 @@
 //! others would have to come for.
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use comet_routing::{Contact, NodeId};
+use comet_routing::Contact;
 use rand::{Rng, RngExt, seq::SliceRandom};
 use serde::{Deserialize, Serialize};
 
@@ -29,10 +28,6 @@ const FIRST_ROUND_AFTER: Duration = Duration::from_secs(5);
 const PAUSE_WHILE_UNKNOWN: Duration = Duration::from_secs(60);
 /// The pause between rounds. A network seldom changes.
 const PAUSE: Duration = Duration::from_secs(600);
-/// How often one peer is dialled back.
-const DIAL_BACK_PAUSE: Duration = Duration::from_secs(30);
-/// Peers that were dialled back and are remembered.
-const DIALLED_BACK_MAX: usize = 4_096;
 
 /// How a node takes part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,33 +123,9 @@ fn spread(pause: Duration, rng: &mut impl Rng) -> Duration {
     Duration::from_millis(rng.random_range(ms * 8 / 10..=ms * 12 / 10))
 }
 
-/// Which peers were dialled back a short while ago.
-#[derive(Debug, Default)]
-pub struct Pauses {
-    begun: BTreeMap<NodeId, Instant>,
-}
-
-impl Pauses {
-    /// True if this peer may be dialled back now; its pause then begins.
-    pub fn begin(&mut self, peer: NodeId, now: Instant) -> bool {
-        let is_over = |at: &Instant| now.saturating_duration_since(*at) >= DIAL_BACK_PAUSE;
-        if self.begun.get(&peer).is_some_and(|at| !is_over(at)) {
-            return false;
-        }
-        if self.begun.len() >= DIALLED_BACK_MAX {
-            self.begun.retain(|_, at| !is_over(at));
-        }
-        let may = self.begun.len() < DIALLED_BACK_MAX;
-        if may {
-            self.begun.insert(peer, now);
-        }
-        may
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use comet_routing::clock::Clock;
+    use comet_routing::NodeId;
     use proptest::prelude::*;
     use rand::SeedableRng;
     use rand_chacha::ChaCha12Rng;
@@ -216,17 +187,6 @@ mod tests {
         assert!(other.is_client());
         role.set(Role::Server);
         assert_eq!(other.now(), Role::Server);
-    }
-
-    #[test]
-    fn a_peer_is_dialled_back_once_in_a_pause() {
-        let now = Clock::System.now();
-        let mut pauses = Pauses::default();
-        let [one, other] = [1, 2].map(|n| NodeId::from_bytes([n; 32]));
-        assert!(pauses.begin(one, now));
-        assert!(!pauses.begin(one, now + DIAL_BACK_PAUSE - Duration::from_millis(1)));
-        assert!(pauses.begin(other, now));
-        assert!(pauses.begin(one, now + DIAL_BACK_PAUSE));
     }
 
     proptest! {

@@ -48,7 +48,10 @@ pub enum ReadStep<T> {
     /// Ask this node, then poll again.
     Ask(Contact),
     /// Begin to search for the nodes closest to the key, then poll again: see [`Read::on_found`].
-    Search,
+    Search {
+        /// How many live nodes have to be heard.
+        count: usize,
+    },
     /// Nothing to do before `until` unless something is reported.
     Wait {
         /// When to poll again at the latest.
@@ -65,6 +68,8 @@ pub struct ReadOutcome<T> {
     pub result: Result<Vec<(Contact, T)>, Refusal>,
     /// Who refused or failed, nearest first; not those who merely do not hold the object.
     pub failed: Vec<(Contact, Refusal)>,
+    /// Who is there and does not hold the object, nearest first.
+    pub absent: Vec<Contact>,
 }
 
 /// A read from the nodes closest to a key. `T` is what a replica answers.
@@ -159,7 +164,7 @@ impl<T: Clone> Read<T> {
         let helpless = tally.suspect + tally.absent + tally.refused + tally.failed;
         if self.search == Search::Unneeded && (helpless > 0 || self.roster.len() == 0) {
             self.search = Search::Running;
-            return ReadStep::Search;
+            return ReadStep::Search { count: self.reach };
         }
         let in_reach = tally.heard() + tally.asked + tally.slow < self.reach;
         if in_reach
@@ -259,7 +264,8 @@ impl<T: Clone> Read<T> {
                 Some(self.roster.answers()).filter(|_| self.agreeing(same).len() >= self.needed())
             }
         };
-        ReadOutcome { result: result.ok_or_else(|| self.failure(tally, late)), failed }
+        let absent = self.roster.absent();
+        ReadOutcome { result: result.ok_or_else(|| self.failure(tally, late)), failed, absent }
     }
 
     fn failure(&self, tally: &Tally, late: bool) -> Refusal {

@@ -12,6 +12,8 @@ pub const CANDIDATES_MAX: usize = 20;
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Standing<T> {
     Unasked,
+    /// Not asked, and it did not answer somebody else's question in time.
+    Doubtful,
     /// Its answer is awaited.
     Asked,
     /// It has the request and takes its time.
@@ -37,6 +39,7 @@ pub(super) struct Roster<T> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     pub(super) unasked: usize,
+    pub(super) doubtful: usize,
     pub(super) asked: usize,
     pub(super) slow: usize,
     pub(super) suspect: usize,
@@ -86,6 +89,25 @@ impl<T> Roster<T> {
         Some(*contact)
     }
 
+    /// The nearest doubtful node, if it is nearer than some node that was asked or if there are places that nobody
+    /// else can take; from now on it is asked, and a suspect.
+    pub(super) fn ask_doubtful(&mut self, places: usize, now: Instant) -> Option<Contact> {
+        let untouched = |standing: &Standing<T>| matches!(standing, Standing::Unasked | Standing::Doubtful);
+        let farthest_asked = self.candidates.iter().rposition(|(_, standing)| !untouched(standing));
+        let within = if places > 0 { self.candidates.len() } else { farthest_asked? };
+        let mut nearest = self.candidates[..within].iter_mut();
+        let (contact, standing) = nearest.find(|(_, standing)| matches!(standing, Standing::Doubtful))?;
+        *standing = Standing::Suspect { since: now };
+        Some(*contact)
+    }
+
+    /// This node did not answer somebody else's question in time.
+    pub(super) fn doubt(&mut self, id: &NodeId) {
+        if let Some(unasked @ Standing::Unasked) = self.find(id) {
+            *unasked = Standing::Doubtful;
+        }
+    }
+
     /// Ends the wait for a node; ignored if it is not awaited.
     pub(super) fn settle(&mut self, id: &NodeId, standing: Standing<T>) {
         if let Some(awaited) = self.find(id)
@@ -131,6 +153,7 @@ impl<T> Roster<T> {
         for (_, standing) in &self.candidates {
             let count = match standing {
                 Standing::Unasked => &mut tally.unasked,
+                Standing::Doubtful => &mut tally.doubtful,
                 Standing::Asked => &mut tally.asked,
                 Standing::Slow => &mut tally.slow,
                 Standing::Suspect { .. } => &mut tally.suspect,
@@ -153,6 +176,12 @@ impl<T> Roster<T> {
         })
     }
 
+    /// Who does not hold the object, nearest first.
+    pub(super) fn absent(&self) -> Vec<Contact> {
+        let lacks = |standing: &Standing<T>| matches!(standing, Standing::Refused(Refusal::NotFound));
+        self.candidates.iter().filter(|(_, standing)| lacks(standing)).map(|(node, _)| *node).collect()
+    }
+
     /// Who answered what, nearest first.
     pub(super) fn answers(&self) -> Vec<(Contact, T)>
     where
@@ -172,7 +201,7 @@ impl<T> Roster<T> {
             Standing::Asked | Standing::Slow | Standing::Suspect { .. } => {
                 late.map(|late| (*contact, late.clone()))
             }
-            Standing::Unasked | Standing::Answered(_) => None,
+            Standing::Unasked | Standing::Doubtful | Standing::Answered(_) => None,
         };
         self.candidates.iter().filter_map(failure).collect()
     }

@@ -1,7 +1,8 @@
 //! Storing something on the nodes closest to its key.
 //!
 //! A [`Write`] asks as many nodes at once as copies are wanted, and the next one whenever a node fails or is
-//! suspect. It is [done](WriteStep::Done) as soon as a quorum has stored it, and may then be driven on until
+//! suspect. Nodes of which it is [doubtful](Write::doubting) that they are there are asked besides, so that
+//! nobody has to wait for them and they hear of it if they are. It is [done](WriteStep::Done) as soon as a quorum has stored it, and may then be driven on until
 //! it is [over](WriteStep::Over), so that the rest is stored as well.
 //!
 //! *How many copies.* No more than there are nodes: of `wanted` 8 in a swarm of 3 nodes become 3. Nodes that were
@@ -88,6 +89,12 @@ impl<T: Clone> Write<T> {
         Self { roster, missed, wanted, quorum, period, phase: Phase::Undecided }
     }
 
+    /// These nodes may be gone: their answers count, and nobody waits for them.
+    pub fn doubting(mut self, nodes: &[Contact]) -> Self {
+        nodes.iter().for_each(|node| self.roster.doubt(&node.id));
+        self
+    }
+
     /// This node has stored it.
     pub fn on_stored(&mut self, by: &Contact, said: T) {
         self.roster.settle(&by.id, Standing::Answered(said));
@@ -108,6 +115,11 @@ impl<T: Clone> Write<T> {
         self.roster.suspect(&node.id, now);
     }
 
+    /// Who has stored it so far, nearest first, and what they said.
+    pub fn stored(&self) -> Vec<(Contact, T)> {
+        self.roster.answers()
+    }
+
     /// What to do next.
     pub fn poll(&mut self, now: Instant) -> WriteStep<T> {
         let tally = self.roster.tally();
@@ -122,14 +134,18 @@ impl<T: Clone> Write<T> {
                 return self.decide(Phase::Failed, Err(failure), timeout.as_ref());
             }
         }
-        let finished = late || (tally.asked == 0 && tally.suspect == 0);
-        if self.phase != Phase::Failed
-            && !late
-            && self.places_free(&tally) > 0
-            && let Some(next) = self.roster.ask_next()
-        {
-            return WriteStep::Ask(next);
+        if self.phase != Phase::Failed && !late {
+            let places = self.places_free(&tally);
+            if places > 0
+                && let Some(next) = self.roster.ask_next()
+            {
+                return WriteStep::Ask(next);
+            }
+            if let Some(next) = self.roster.ask_doubtful(places, now) {
+                return WriteStep::Ask(next);
+            }
         }
+        let finished = late || (tally.asked == 0 && tally.suspect == 0);
         if finished && self.phase != Phase::Undecided {
             return WriteStep::Over;
         }
@@ -144,7 +160,10 @@ impl<T: Clone> Write<T> {
 
     /// Copies that there may be in the end.
     fn attainable(&self, tally: &Tally) -> usize {
-        tally.answered + tally.asked + tally.suspect + self.places_free(tally).min(tally.unasked)
+        tally.answered
+            + tally.asked
+            + tally.suspect
+            + self.places_free(tally).min(tally.unasked + tally.doubtful)
     }
 
     fn decide(&mut self, phase: Phase, result: Result<(), Refusal>, late: Option<&Refusal>) -> WriteStep<T> {

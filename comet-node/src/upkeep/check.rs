@@ -138,6 +138,8 @@ impl Check {
             Verdict::Same => Standing::Holds,
             Verdict::Newer => Standing::IsAhead,
             Verdict::Older | Verdict::Missing => Standing::Lacks,
+            // Its copy deleted itself there and is not to be brought back.
+            Verdict::Left => Standing::Refuses,
             Verdict::Gone { sequence, ownership } if sequence >= sequence_here => {
                 Standing::Deleted { sequence, ownership }
             }
@@ -339,6 +341,7 @@ mod tests {
             Just(Some(Verdict::Older)),
             Just(Some(Verdict::Missing)),
             Just(Some(Verdict::Newer)),
+            Just(Some(Verdict::Left)),
             (0..10_u64).prop_map(|sequence| Some(gone(sequence))),
         ]
     }

@@ -16,9 +16,10 @@ pub fn compare(theirs: Version, held: Option<Version>, deleted: Option<Deletion>
         };
     }
     match deleted {
-        Some(Deletion { version, ownership }) if version >= theirs => {
-            Verdict::Gone { sequence: version.sequence, ownership }
+        Some(deletion) if deletion.version >= theirs && deletion.is_of_the_object() => {
+            Verdict::Gone { sequence: deletion.version.sequence, ownership: deletion.ownership }
         }
+        Some(deletion) if deletion.version >= theirs => Verdict::Left,
         _ => Verdict::Missing,
     }
 }
@@ -34,7 +35,7 @@ mod tests {
     #[test]
     fn what_is_held_decides_before_what_was_deleted() {
         let verdict = |held: Option<u64>, deleted: Option<u64>| {
-            let deleted = deleted.map(|sequence| Deletion { version: version(sequence), ownership: None });
+            let deleted = deleted.map(|sequence| Deletion::up_to(sequence, None));
             compare(version(5), held.map(version), deleted)
         };
         let gone = |sequence| Verdict::Gone { sequence, ownership: None };
@@ -45,5 +46,8 @@ mod tests {
         assert_eq!(verdict(None, Some(4)), Verdict::Missing, "a newer object may come after a deletion");
         assert_eq!(verdict(None, Some(5)), gone(5));
         assert_eq!(verdict(None, Some(6)), gone(6));
+        let left = Deletion::unsigned(version(5));
+        assert_eq!(compare(version(5), None, Some(left.clone())), Verdict::Left);
+        assert_eq!(compare(version(6), None, Some(left)), Verdict::Missing);
     }
 }

@@ -238,7 +238,7 @@ struct RefusedRef<'a> {
 
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Version")]
-struct VersionFields {
+pub(super) struct VersionFields {
     #[serde(rename = "s")]
     sequence: u64,
     #[serde(rename = "h", with = "field::exact")]

@@ -30,7 +30,10 @@ pub enum Verdict {
     /// Nothing.
     #[serde(rename = "missing")]
     Missing,
-    /// That version was deleted here, or a higher one was.
+    /// Nothing: the copy of that version, or of a higher one, deleted itself here.
+    #[serde(rename = "left")]
+    Left,
+    /// The object was deleted, with that version or a higher one.
     #[serde(rename = "gone")]
     Gone {
         /// The deletion's sequence number.

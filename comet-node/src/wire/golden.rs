@@ -139,6 +139,11 @@ fn requests() -> Vec<(Request, &'static str)> {
             "81a5636865636b81a16bc4201111111111111111111111111111111111111111111111111111111111111111",
         ),
         (
+            Request::Withdraw { key: key(0x11), version: version() },
+            "81a8776974686472617782a16bc42011111111111111111111111111111111111111111111111111111111111111\
+             11a376657282a17307a168c4202222222222222222222222222222222222222222222222222222222222222222",
+        ),
+        (
             Request::Inspect { key: key(0x11) },
             "81a7696e737065637481a16bc4201111111111111111111111111111111111111111111111111111111111111111",
         ),
@@ -159,7 +164,15 @@ fn requests() -> Vec<(Request, &'static str)> {
 
 fn verdicts() -> Vec<Verdict> {
     let gone = |ownership| Verdict::Gone { sequence: 8, ownership };
-    vec![Verdict::Same, Verdict::Newer, Verdict::Older, Verdict::Missing, gone(None), gone(Some(ownership()))]
+    vec![
+        Verdict::Same,
+        Verdict::Newer,
+        Verdict::Older,
+        Verdict::Missing,
+        Verdict::Left,
+        gone(None),
+        gone(Some(ownership())),
+    ]
 }
 
 fn answers() -> Vec<(Answer, &'static str)> {
@@ -196,11 +209,11 @@ fn answers() -> Vec<(Answer, &'static str)> {
         (Ok(Reply::Deleted { held: true }), "81a764656c6574656481a168c3"),
         (
             Ok(Reply::Compared { verdicts: verdicts() }),
-            "81a8636f6d706172656481a16c96a473616d65a56e65776572a56f6c646572a76d697373696e6781a4676f6e6581\
-             a1730881a4676f6e6582a17308a36f776e83a2706bc420aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\
-             aaaaaaaaaaaaaaaaaaa473616c74c420bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\
-             bbbba3736967c440cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc\
-             cccccccccccccccccccccccccccccccccccccccccccccccccccc",
+            "81a8636f6d706172656481a16c97a473616d65a56e65776572a56f6c646572a76d697373696e67a46c65667481a4\
+             676f6e6581a1730881a4676f6e6582a17308a36f776e83a2706bc420aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\
+             aaaaaaaaaaaaaaaaaaaaaaaaaaaaa473616c74c420bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\
+             bbbbbbbbbbbbbba3736967c440cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc\
+             cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc",
         ),
         (Ok(Reply::Noted), "81a56e6f74656480"),
         (Ok(Reply::Dialled { reachable: true }), "81a76469616c6c656481a172c3"),

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use comet_routing::Key;
 use comet_runtime::dht::LogProof;
-use comet_store::Ownership;
+use comet_store::{Ownership, Version};
 use serde::{Deserialize, Serialize};
 
-use super::{DecodeError, Summary, digest::summaries, field, scan, to_frame};
+use super::{DecodeError, Summary, answer::VersionFields, digest::summaries, field, scan, to_frame};
 
 /// One request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -109,6 +109,16 @@ pub enum Request {
     /// Can you connect to me anew, from a port from which you never did?
     #[serde(rename = "dialback", with = "field::no_fields")]
     DialBack,
+    /// Forget this version of a plain value that nobody owns: where its key has an active object, that kept itself.
+    #[serde(rename = "withdraw")]
+    Withdraw {
+        /// The key.
+        #[serde(rename = "k", with = "field::key")]
+        key: Key,
+        /// What was put there.
+        #[serde(rename = "ver", with = "VersionFields")]
+        version: Version,
+    },
     /// What do you hold of the object? Runs none of its handlers; a passive object's script is loaded for it.
     #[serde(rename = "inspect")]
     Inspect {
@@ -177,6 +187,7 @@ impl Request {
             | Self::Delete { .. }
             | Self::Digest { .. }
             | Self::Check { .. }
+            | Self::Withdraw { .. }
             | Self::DialBack
             | Self::Inspect { .. }
             | Self::Logs { .. } => 0,
@@ -188,7 +199,7 @@ impl Request {
     pub fn decode(frame: &[u8]) -> Result<Self, DecodeError> {
         match scan::name_of(frame)? {
             "ping" | "find" | "get" | "put" | "copy" | "delete" | "inspect" | "logs" | "digest" | "check"
-            | "dialback" => Ok(rmp_serde::from_slice(frame)?),
+            | "withdraw" | "dialback" => Ok(rmp_serde::from_slice(frame)?),
             unknown => Err(DecodeError::Unsupported(unknown.to_owned())),
         }
     }

@@ -151,8 +151,11 @@ impl Aso {
                 self.run(&Event::Get { caller, payload }, trail, Errand::Answer(reply), ctx);
             }
             Visit::Put { caller, record, trail } => self.offer(caller, record, trail, reply, ctx),
-            Visit::Delete { caller, deletion, trail } => self.delete(caller, deletion, trail, reply, ctx),
+            Visit::Delete { caller, deletion, trail } => self.delete(caller, *deletion, trail, reply, ctx),
             Visit::Release { version } => self.release(version, reply, ctx),
+            Visit::Withdraw { .. } => {
+                reply.send(rules::may_withdraw(&self.record).map(|()| Served::Deleted { held: false })).ok();
+            }
             Visit::Inspect => {
                 reply.send(Ok(Served::Inspected(Box::new(self.holding())))).ok();
             }

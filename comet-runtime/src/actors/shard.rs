@@ -140,6 +140,10 @@ impl Shard {
             // Nothing that the object does may stand between its owner and its end, not even its script.
             return self.delete_plain(&record, deletion, deliver.reply);
         }
+        if let Visit::Withdraw { .. } = deliver.visit {
+            deliver.reply.send(rules::may_withdraw(&record).map(|()| Served::Deleted { held: false })).ok();
+            return;
+        }
         if let Visit::Release { version } = deliver.visit {
             return self.release(&record, version, deliver.reply);
         }
@@ -220,7 +224,7 @@ impl Shard {
                 return self.store(held.as_ref(), *record, caller, trail, reply);
             }
             (Visit::Delete { deletion, .. }, None) if rules::is_remembered(&key, &deletion) => {
-                let gone = self.links.delete.send(DeleteRecord { key, deletion: Some(deletion) });
+                let gone = self.links.delete.send(DeleteRecord { key, deletion: Some(*deletion) });
                 return answer_when_stored(gone, reply, Served::Deleted { held: false });
             }
             (_, None) => Err(Refusal::NotFound),
@@ -234,6 +238,10 @@ impl Shard {
                 return self.delete_plain(&record, &deletion, reply);
             }
             (Visit::Release { version }, Some(record)) => return self.release(&record, version, reply),
+            (Visit::Withdraw { version }, Some(record)) => match rules::may_withdraw(&record) {
+                Ok(()) => return self.release(&record, version, reply),
+                Err(refusal) => Err(refusal),
+            },
             (Visit::Inspect, Some(record)) => {
                 let holding =
                     Holding { record, handlers: Vec::new(), active: false, usage: Usage::default() };

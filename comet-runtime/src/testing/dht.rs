@@ -47,7 +47,7 @@ impl Swarm {
                 let deletion = self.deletion();
                 let mut gone = Vec::new();
                 for target in targets {
-                    let deletion = deletion.clone();
+                    let deletion = Box::new(deletion.clone());
                     let visit = Visit::Delete { caller: caller.clone(), deletion, trail };
                     if self.visit(target, *key, visit).is_ok() {
                         gone.push(target);
@@ -186,7 +186,7 @@ impl Dht for TestSwarm {
         let mut report = DeleteReport { deleted: Vec::new(), failed: Vec::new() };
         for at in swarm.closest(&delete.key, swarm.config.nodes) {
             let contact = swarm.hosts[at].contact();
-            let deletion = deletion.clone();
+            let deletion = Box::new(deletion.clone());
             let visit = Visit::Delete { caller: caller.clone(), deletion, trail: Trail::FRESH };
             match swarm.visit(at, delete.key, visit) {
                 Ok(_) => report.deleted.push(contact),

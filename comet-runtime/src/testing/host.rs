@@ -191,7 +191,7 @@ impl Host {
                 copy.timer_due = object.policy().timer_seconds.map(|period| now + period * 1_000);
                 return Ok(self.run(ticket, key, &Event::Timer, Trail::FRESH, Errand::Tick, now));
             }
-            (Visit::Release { .. }, _) => {
+            (Visit::Release { .. } | Visit::Withdraw { .. }, _) => {
                 self.copies.remove(&key);
                 Served::Deleted { held: true }
             }

@@ -187,7 +187,7 @@ impl TestSwarm {
         for replica in swarm.closest(&key, swarm.config.nodes) {
             let visit = Visit::Delete {
                 caller: caller.clone(),
-                deletion: deletion.clone(),
+                deletion: Box::new(deletion.clone()),
                 trail: Trail::FRESH,
             };
             match swarm.visit(replica, key, visit) {

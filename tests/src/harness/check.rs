@@ -19,8 +19,8 @@ enum Expect {
 
 impl Cluster {
     /// What every story ends with, once those who are parted have met again: nothing that was acknowledged is
-    /// lost as long as one of those who acknowledged it has its disk, live nodes can read it as soon as one of
-    /// the live nodes closest to it holds it, nobody reads what was never put, and no limit was exceeded.
+    /// lost as long as one of those who acknowledged it has its disk, live nodes can read it as soon as most of
+    /// the live nodes closest to it hold it, nobody reads what was never put, and no limit was exceeded.
     ///
     /// Reads every name through every live node, or where these are too many, through every so manyth.
     pub async fn check(&self) -> Result<(), Failure> {
@@ -89,7 +89,7 @@ impl Cluster {
         let stride = (names.len() * self.live().count()).div_ceil(CHECK_READS_MAX).max(1);
         for (n, name) in names.iter().enumerate() {
             let (key, closest) = (Key::of(name), self.closest_to(name, self.replicas()));
-            if !closest.iter().any(|node| node.holds(&key)) {
+            if 2 * closest.iter().filter(|node| node.holds(&key)).count() <= closest.len() {
                 continue;
             }
             for node in self.live().skip(n % stride).step_by(stride) {

@@ -48,8 +48,14 @@ impl Cluster {
 
     /// Starts one more node, which knows up to three live ones and joins on its own.
     pub async fn grow(&mut self) -> &SimNode {
+        let doors = self.live().take(DOORS).map(|node| node.contact().addr).collect();
+        self.grow_through(doors).await
+    }
+
+    /// Starts one more node, which knows nodes at these addresses and nobody else.
+    pub async fn grow_through(&mut self, doors: Vec<SocketAddr>) -> &SimNode {
         let mut config = self.config.clone();
-        config.node.peers = self.live().take(DOORS).map(|node| node.contact().addr.to_string()).collect();
+        config.node.peers = doors.iter().map(ToString::to_string).collect();
         let node = SimNode::new(&self.sim, self.nodes.len() + 1, config, &self.oracle);
         node.start().await;
         self.nodes.push(node);

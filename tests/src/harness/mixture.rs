@@ -2,13 +2,15 @@
 //!
 //! It goes in rounds. In each, clients put, replace, read and delete while nodes crash, lose their disks, fall
 //! silent, slow down or have their clocks set, disks fill up and fail, and the network loses, repeats and
-//! reorders packets and parts. Then everything is mended, and the swarm must have kept what it promised.
+//! reorders packets and parts. Then everything is mended; the swarm must have kept what it promised, and after two
+//! periods of upkeep everything must be where it belongs.
 //!
 //! At any time at most [`DOWN_MAX`] nodes are down, and in each round at most [`WIPES_MAX`] lose their disks:
 //! fewer than acknowledge a put, since whoever loses all copies of an object at once loses the object.
 
 use std::{collections::VecDeque, time::Duration};
 
+use comet_node::config::NodeConfig;
 use comet_runtime::Value;
 use comet_store::simulation::DiskFault;
 use rand::{RngExt, SeedableRng};
@@ -28,6 +30,10 @@ const SLOW_MAX: Duration = Duration::from_secs(3);
 const PAUSE_MAX: Duration = Duration::from_secs(20);
 /// How long the swarm is given to find itself again after a round.
 const RECOVERY: Duration = Duration::from_secs(300);
+/// How often upkeep looks after each object: often, so that it does so while things go wrong.
+const UPKEEP_SECONDS: u64 = 600;
+/// Two periods of upkeep, each of which may take a fifth longer.
+const SETTLING: Duration = Duration::from_secs(UPKEEP_SECONDS * 12 / 5);
 
 /// An object with a handler, which counts its reads.
 const COUNTER: &str = "aso.reads = 0
@@ -75,7 +81,9 @@ impl Mixture {
         if dice.random_range(0..2) == 0 {
             sim.weather(Weather::continents());
         }
-        let cluster = Cluster::start(sim, self.nodes).await;
+        let mut config = NodeConfig::default();
+        config.replication.upkeep_seconds = UPKEEP_SECONDS;
+        let cluster = Cluster::start_with(sim, self.nodes, &config).await;
         let (down, names) = (VecDeque::new(), Vec::new());
         let mut telling = Telling { sim, cluster: &cluster, dice, down, wipes: 0, puts: 0, names };
         for _ in 0..self.rounds {
@@ -86,6 +94,8 @@ impl Mixture {
             }
             telling.mend().await;
             cluster.check().await?;
+            sim.run_for(SETTLING).await;
+            cluster.check_settled().await?;
         }
         Ok(())
     }

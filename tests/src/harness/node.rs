@@ -12,7 +12,7 @@ use actix::Actor;
 use comet_node::{
     client::Client,
     config::NodeConfig,
-    http::Backend,
+    http::{Backend, Health},
     identity::Identity,
     node::{Assembly, Crew, Parts, Stages, TransportLinks},
     threads::Stage,
@@ -138,6 +138,16 @@ impl SimNode {
         self.client().node().await.peers
     }
 
+    /// What `/healthz` says.
+    pub async fn is_healthy(&self) -> bool {
+        self.client().healthy().await == Health::Healthy
+    }
+
+    /// Bytes that upkeep has sent since the node started; none if it does not run.
+    pub fn upkeep_bytes(&self) -> u64 {
+        self.machine.borrow().as_ref().map_or(0, |machine| machine.crew.client().upkeep().sent_bytes)
+    }
+
     /// Waits until it has joined.
     pub(super) async fn joined(&self) {
         self.machine().crew.joined().await;
@@ -230,6 +240,11 @@ impl SimNode {
     /// Takes the peers out of the node's configuration: when it starts again, it has only what it remembers.
     pub fn forget_peers(&self) {
         self.config.borrow_mut().node.peers.clear();
+    }
+
+    /// Puts a peer into the node's configuration: when it starts again, it greets that one.
+    pub fn tell_of(&self, peer: Contact) {
+        self.config.borrow_mut().node.peers.push(peer.addr.to_string());
     }
 
     /// From now on the node hears nobody and is heard by nobody; it goes on as if nothing were the matter.

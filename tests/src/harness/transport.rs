@@ -235,3 +235,57 @@ impl Handler<Close> for SimTransport {
         self.end.wire.unplug(self.end.own.addr);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::harness::Sim;
+
+    const DEADLINE: Duration = Duration::from_secs(8);
+
+    /// Answers every request with the same bytes.
+    struct Echo;
+
+    impl Actor for Echo {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<Received> for Echo {
+        type Result = ();
+
+        fn handle(&mut self, received: Received, _: &mut Self::Context) {
+            received.reply.send(received.request).ok();
+        }
+    }
+
+    fn plug_in(sim: &Sim, n: u8) -> (Contact, actix::Addr<SimTransport>) {
+        let own = Contact::new(NodeId::from_bytes([n; 32]), SocketAddr::from(([10, 0, 0, n], 1)));
+        let transport = SimTransport::new(Rc::clone(sim.wire()), own, Echo.start().recipient());
+        (own, transport.start())
+    }
+
+    async fn ask(from: &actix::Addr<SimTransport>, to: Contact) -> Result<Bytes, TransportError> {
+        let request = Bytes::from_static(b"?");
+        let pending = from.send(Ask { to, request, deadline: DEADLINE }).await.expect("the transport runs");
+        pending.reply.await.expect("every request has an outcome")
+    }
+
+    #[test]
+    fn a_hidden_host_is_reached_over_connections_that_it_opened_and_over_no_others() {
+        Sim::exactly(1).run(async |sim| {
+            let [(seen, a), (hidden, b), (_, c)] = [1, 2, 3].map(|n| plug_in(&sim, n));
+            sim.wire().change(|network| network.hide(hidden.addr));
+            assert_eq!(ask(&a, hidden).await, Err(TransportError::Unreachable));
+            assert_eq!(ask(&b, seen).await, Ok(Bytes::from_static(b"?")));
+            assert_eq!(ask(&a, hidden).await, Ok(Bytes::from_static(b"?")));
+            assert_eq!(ask(&c, hidden).await, Err(TransportError::Unreachable));
+            let probe = Probe { contact: hidden, deadline: DEADLINE };
+            assert_eq!(a.send(probe).await?, Err(TransportError::Unreachable));
+            let probe = Probe { contact: seen, deadline: DEADLINE };
+            assert_eq!(b.send(probe).await?, Ok(()));
+            sim.run_for(Duration::from_secs(60)).await;
+            assert_eq!(ask(&a, hidden).await, Err(TransportError::Unreachable));
+            Ok(())
+        });
+    }
+}

@@ -1,6 +1,8 @@
-//! Clients outside the swarm: they know every name, and each request goes through a live node that chance picks.
+//! Clients outside the swarm: they know every name, and each request goes through a live node that chance picks
+//! among those that call themselves healthy, as `/healthz` does: a node that has just started and knows nobody
+//! yet does not.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use comet_runtime::Value;
 use rand::{RngExt, SeedableRng};
@@ -11,6 +13,8 @@ use crate::harness::{Cluster, Sim, SimNode};
 
 /// Attempts to put an object.
 const ATTEMPTS_MAX: usize = 5;
+/// How long clients wait when no node is healthy.
+const NOBODY_HEALTHY: Duration = Duration::from_millis(100);
 
 /// All clients of a swarm.
 pub struct Clients {
@@ -26,6 +30,8 @@ pub struct Gets {
     pub share: Share,
     /// How long the good ones took.
     pub times: Vec<Duration>,
+    /// What the others brought, and how often.
+    pub misses: BTreeMap<String, usize>,
 }
 
 impl Gets {
@@ -63,7 +69,7 @@ impl Clients {
         let name = format!("object {}", self.names.len());
         for _ in 0..ATTEMPTS_MAX {
             let value = Value::Int(self.names.len() as i64);
-            if self.any_live(cluster).put(&name, value).await.is_ok() {
+            if self.any_healthy(cluster).await.put(&name, value).await.is_ok() {
                 self.names.push(name);
                 return;
             }
@@ -96,18 +102,31 @@ impl Clients {
     }
 
     async fn get_from(&mut self, cluster: &Cluster, name: &str, gets: &mut Gets) {
-        let node = self.any_live(cluster);
+        let node = self.any_healthy(cluster).await;
         let (began, read) = (self.sim.elapsed(), node.get(name).await);
-        let good = matches!(read, Ok(Some(value)) if cluster.oracle().knows(name, &value));
-        gets.share.add(good);
-        if good {
-            gets.times.push(self.sim.elapsed() - began);
+        let miss = match read {
+            Ok(Some(value)) if cluster.oracle().knows(name, &value) => None,
+            Ok(Some(value)) => Some(format!("{value:?}")),
+            Ok(None) => Some("not found".to_owned()),
+            Err(refusal) => Some(refusal.to_string()),
+        };
+        gets.share.add(miss.is_none());
+        match miss {
+            None => gets.times.push(self.sim.elapsed() - began),
+            Some(miss) => *gets.misses.entry(miss).or_default() += 1,
         }
     }
 
-    /// A live node.
-    pub fn any_live<'a>(&mut self, cluster: &'a Cluster) -> &'a SimNode {
+    async fn any_healthy<'a>(&mut self, cluster: &'a Cluster) -> &'a SimNode {
         let live: Vec<_> = cluster.live().collect();
-        live[self.dice.random_range(0..live.len())]
+        loop {
+            for _ in 0..2 * live.len() {
+                let node = live[self.dice.random_range(0..live.len())];
+                if node.is_healthy().await {
+                    return node;
+                }
+            }
+            self.sim.run_for(NOBODY_HEALTHY).await;
+        }
     }
 }

@@ -66,6 +66,8 @@ impl Operation {
         let mut reply = Some(reply);
         let mut attempts_left = if put.owner.is_some() { 0 } else { OUTRUN_MAX };
         while let Some(held) = self.put_once(put.clone(), &mut reply, attempts_left).await {
+            // A peer that makes a number up does not move this node's puts beyond what others take.
+            let held = held.min(self.access.gate.sequence_max(self.access.clock.wall_ms()));
             self.last_sequence.set(self.last_sequence.get().max(held));
             attempts_left -= 1;
         }
@@ -81,6 +83,7 @@ impl Operation {
         let sequence = put.owner.as_ref().map_or_else(|| self.next_sequence(), |(sequence, _)| *sequence);
         let version =
             Version { sequence, hash: content_hash(put.code.as_ref().map(|code| &code.hash), &put.data) };
+        let (key, is_plain) = (put.key, put.code.is_none() && put.owner.is_none());
         let object = object_of(put, sequence, &self.replication);
         let (replicas, ttl_seconds) = (object.replicas, self.access.gate.granted_seconds(object.ttl_seconds));
         let ttl = Duration::from_secs(ttl_seconds);
@@ -91,11 +94,16 @@ impl Operation {
             result => drop(reply.take().map(|reply| reply.send(result))),
         };
         match self.prepare_put(object).await {
-            Ok((conversation, Places { nodes, missed })) => {
+            Ok((conversation, Places { nodes, late, missed })) => {
                 let quorum = self.replication.write_quorum;
-                let write = Write::new(nodes, missed, replicas, quorum, self.period);
+                let write = Write::new(nodes, missed, replicas, quorum, self.period).doubting(&late);
                 let decided = |outcome| report(report_of(outcome, version, ttl));
-                conversation.write(write, |reply| stored(&reply), decided).await;
+                let stored = conversation.write(write, |reply| stored(&reply), decided).await;
+                if is_plain {
+                    let kept: Vec<_> =
+                        stored.into_iter().map(|(node, (version, _))| (node, version)).collect();
+                    self.withdraw(key, version, &kept);
+                }
             }
             Err(refusal) => report(Err(refusal)),
         }
@@ -103,9 +111,9 @@ impl Operation {
     }
 
     async fn prepare_put(&self, object: Object) -> Result<(Conversation, Places), Refusal> {
-        let key = object.key;
+        let (key, copies) = (object.key, usize::from(object.replicas));
         let conversation = self.converse(Request::Put { object, trail: Trail::FRESH.into() })?;
-        Ok((conversation, self.places(&key).await?))
+        Ok((conversation, self.places(&key, copies).await?))
     }
 
     /// Reads an object.
@@ -122,7 +130,10 @@ impl Operation {
         };
         let limits = self.access.gate.limits();
         let outcome = conversation.read(read, |reply| Got::read(reply, limits)).await;
-        let answers = outcome.result?.into_iter().map(|(replica, got)| got.by(replica)).collect();
+        let answers = outcome.result?;
+        let holders: Vec<_> = answers.iter().map(|(replica, got)| (*replica, got.version)).collect();
+        self.mend(get.key, &holders, &outcome.absent);
+        let answers = answers.into_iter().map(|(replica, got)| got.by(replica)).collect();
         Ok(GetReport { answers, failed: outcome.failed })
     }
 
@@ -168,7 +179,7 @@ impl Operation {
 
     /// Finds the live nodes closest to a key.
     pub(super) async fn look_up(self, key: &Key) -> Result<LookupReport, Refusal> {
-        let found = self.find(key).await?;
+        let found = self.find(key, CANDIDATES_MAX).await?;
         Ok(LookupReport {
             nodes: self.access.with_own(key, found.closest),
             hops: found.hops,

@@ -49,14 +49,16 @@ enum News {
 pub(super) struct Places {
     /// The nodes closest to the key, nearest first.
     pub(super) nodes: Vec<Contact>,
+    /// Those of them that have not answered in time.
+    pub(super) late: Vec<Contact>,
     /// Nodes that would perhaps be among them, had they not stopped answering a short while ago.
     pub(super) missed: usize,
 }
 
 impl Operation {
-    /// Finds the nodes closest to a key that answer.
-    pub(super) async fn find(&self, key: &Key) -> Result<Outcome, Refusal> {
-        find(&self.access, key, self.period).await
+    /// Finds the nodes closest to a key that answer, so many of them.
+    pub(super) async fn find(&self, key: &Key, count: usize) -> Result<Outcome, Refusal> {
+        find(&self.access, key, count, self.period).await
     }
 
     /// The nodes closest to a key, nearest first, this one among them, if they are all known without asking
@@ -69,20 +71,20 @@ impl Operation {
 
     /// The nodes closest to a key, nearest first, this one among them where it belongs.
     pub(super) async fn candidates(&self, key: &Key) -> Result<Vec<Contact>, Refusal> {
-        Ok(self.access.with_own(key, self.find(key).await?.closest))
+        Ok(self.access.with_own(key, self.find(key, CANDIDATES_MAX).await?.closest))
     }
 
     /// As [`Operation::candidates`], and nodes that are late: replicas whose answer does not come in time must hear
     /// of a write as well, and count for its quorum whether they hear or not.
     pub(super) async fn replicas(&self, key: &Key) -> Result<Vec<Contact>, Refusal> {
-        Ok(self.places(key).await?.nodes)
+        Ok(self.places(key, CANDIDATES_MAX).await?.nodes)
     }
 
-    /// Where the object of a key belongs.
-    pub(super) async fn places(&self, key: &Key) -> Result<Places, Refusal> {
-        let Outcome { mut closest, late, missed, .. } = self.find(key).await?;
-        closest.extend(late);
-        Ok(Places { nodes: self.access.with_own(key, closest), missed })
+    /// Where so many copies of an object belong.
+    pub(super) async fn places(&self, key: &Key, copies: usize) -> Result<Places, Refusal> {
+        let Outcome { mut closest, late, missed, .. } = self.find(key, copies).await?;
+        closest.extend(&late);
+        Ok(Places { nodes: self.access.with_own(key, closest), late, missed })
     }
 
     /// Begins a conversation, unless the request breaks a rule that this node would hold a peer to as well.
@@ -103,13 +105,14 @@ impl Operation {
 }
 
 impl Conversation {
-    /// Drives a write until it is over, and reports the moment it is decided. `said` reads the replies.
+    /// Drives a write until it is over, and reports the moment it is decided. `said` reads the replies. Returns who
+    /// has stored it in the end.
     pub(super) async fn write<T: Clone>(
         mut self,
         mut write: Write<T>,
         said: impl Fn(Reply) -> Option<T>,
         decided: impl FnOnce(WriteOutcome<T>),
-    ) {
+    ) -> Vec<(Contact, T)> {
         let mut decided = Some(decided);
         loop {
             let until = match write.poll(self.now()) {
@@ -123,7 +126,7 @@ impl Conversation {
                     }
                     continue;
                 }
-                WriteStep::Over => return,
+                WriteStep::Over => return write.stored(),
                 WriteStep::Wait { until } => until,
             };
             match self.next(until).await {
@@ -153,8 +156,8 @@ impl Conversation {
                     self.ask(node);
                     continue;
                 }
-                ReadStep::Search => {
-                    self.search();
+                ReadStep::Search { count } => {
+                    self.search(count);
                     continue;
                 }
                 ReadStep::Done(outcome) => return outcome,
@@ -201,9 +204,9 @@ impl Conversation {
         self.news.push(heard.boxed_local());
     }
 
-    fn search(&mut self) {
+    fn search(&mut self, count: usize) {
         let (access, key, period) = (Rc::clone(&self.access), self.key, self.period);
-        let found = async move { Some(News::Found(find(&access, &key, period).await)) };
+        let found = async move { Some(News::Found(find(&access, &key, count, period).await)) };
         self.news.push(found.boxed_local());
     }
 
@@ -245,8 +248,8 @@ impl Access {
     }
 }
 
-async fn find(access: &Access, key: &Key, period: Period) -> Result<Outcome, Refusal> {
-    let finding = access.find_node.send(FindNode { target: *key });
+async fn find(access: &Access, key: &Key, count: usize, period: Period) -> Result<Outcome, Refusal> {
+    let finding = access.find_node.send(FindNode { target: *key, count });
     match time::timeout_at(time::Instant::from_std(period.deadline), finding).await {
         Ok(Ok(Ok(outcome))) => Ok(outcome),
         Ok(Ok(Err(FindNodeError::Busy(_)))) => Err(Refusal::Overloaded("the router".into())),

@@ -3,6 +3,7 @@
 mod coordinator;
 mod courier;
 mod deleting;
+mod mending;
 mod perform;
 mod prober;
 mod replicator;

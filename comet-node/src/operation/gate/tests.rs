@@ -84,7 +84,7 @@ fn delete(
     ownership: Option<Ownership>,
 ) -> Result<(Option<[u8; 32]>, Deletion), Refusal> {
     match admit(Request::Delete { key, sequence, ownership, trail: trail() })? {
-        (_, Visit::Delete { caller, deletion, .. }) => Ok((caller.owner, deletion)),
+        (_, Visit::Delete { caller, deletion, .. }) => Ok((caller.owner, *deletion)),
         (_, visit) => panic!("no deletion but {visit:?}"),
     }
 }

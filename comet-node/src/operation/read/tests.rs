@@ -55,7 +55,10 @@ fn the_nearest_replica_answers_and_nobody_else_is_asked() {
     let (mut read, now) = read(5, Rule::First);
     assert_eq!(asked(&mut read, now), (nodes([1]), ReadStep::Wait { until: now + DEADLINE }));
     read.on_answer(&node(1), 7);
-    assert_eq!(done(&mut read, now), ReadOutcome { result: Ok(vec![(node(1), 7)]), failed: vec![] });
+    assert_eq!(
+        done(&mut read, now),
+        ReadOutcome { result: Ok(vec![(node(1), 7)]), failed: vec![], absent: vec![] }
+    );
 }
 
 #[test]
@@ -75,7 +78,10 @@ fn a_slow_handler_is_waited_for_until_the_deadline() {
     assert_eq!(asked(&mut read, now + ms(4_999)), (vec![], ReadStep::Wait { until: now + DEADLINE }));
     let outcome = done(&mut read, now + DEADLINE);
     let late = Refusal::Timeout { deadline_ms: 5_000 };
-    assert_eq!(outcome, ReadOutcome { result: Err(late.clone()), failed: vec![(node(1), late)] });
+    assert_eq!(
+        outcome,
+        ReadOutcome { result: Err(late.clone()), failed: vec![(node(1), late)], absent: vec![] }
+    );
 }
 
 #[test]
@@ -89,7 +95,8 @@ fn nothing_is_found_only_when_the_closest_live_nodes_said_so() {
     read.on_failed(&node(3), gone());
     assert_eq!(asked(&mut read, now).0, nodes([4]), "a dead node has no say");
     read.on_refused(&node(4), Refusal::NotFound);
-    let outcome = ReadOutcome { result: Err(Refusal::NotFound), failed: vec![(node(3), gone())] };
+    let (failed, absent) = (vec![(node(3), gone())], [1, 2, 4].map(node).to_vec());
+    let outcome = ReadOutcome { result: Err(Refusal::NotFound), failed, absent };
     assert_eq!(done(&mut read, now), outcome);
 }
 
@@ -136,8 +143,9 @@ fn all_live_replicas_are_heard_and_a_dead_one_is_replaced() {
     read.on_answer(&node(4), 4);
     read.on_refused(&node(1), Refusal::NotFound);
     read.on_answer(&node(3), 3);
-    let answers = vec![(node(3), 3), (node(4), 4)];
-    assert_eq!(done(&mut read, now), ReadOutcome { result: Ok(answers), failed: vec![(node(2), gone())] });
+    let answers = Ok(vec![(node(3), 3), (node(4), 4)]);
+    let (failed, absent) = (vec![(node(2), gone())], nodes([1]));
+    assert_eq!(done(&mut read, now), ReadOutcome { result: answers, failed, absent });
 }
 
 #[test]
@@ -202,7 +210,7 @@ fn a_read_searches_once_when_nobody_is_known_or_the_known_are_no_help() {
         let (mut read, now) = unsearched([2]);
         asked(&mut read, now);
         trouble(&mut read, now);
-        assert_eq!(read.poll(now), ReadStep::Search);
+        assert_eq!(read.poll(now), ReadStep::Search { count: REACH });
         assert_eq!(
             asked(&mut read, now),
             (vec![], ReadStep::Wait { until: now + DEADLINE }),
@@ -210,7 +218,7 @@ fn a_read_searches_once_when_nobody_is_known_or_the_known_are_no_help() {
         );
     }
     let (mut read, now) = unsearched([]);
-    assert_eq!(read.poll(now), ReadStep::Search);
+    assert_eq!(read.poll(now), ReadStep::Search { count: REACH });
     assert_eq!(asked(&mut read, now), (vec![], ReadStep::Wait { until: now + DEADLINE }));
 }
 
@@ -219,7 +227,7 @@ fn what_was_heard_before_the_search_ended_counts_only_of_those_that_it_found() {
     let (mut read, now) = unsearched([5, 6]);
     asked(&mut read, now);
     read.on_refused(&node(5), Refusal::NotFound);
-    assert_eq!(read.poll(now), ReadStep::Search);
+    assert_eq!(read.poll(now), ReadStep::Search { count: REACH });
     assert_eq!(asked(&mut read, now).0, nodes([6]), "the known ones are asked meanwhile");
     read.on_refused(&node(6), Refusal::NotFound);
     read.on_found(nodes([1, 2, 5]));
@@ -234,7 +242,7 @@ fn without_a_search_nobody_can_say_that_it_is_not_there() {
     let (mut read, now) = unsearched([2]);
     asked(&mut read, now);
     read.on_refused(&node(2), Refusal::NotFound);
-    assert_eq!(read.poll(now), ReadStep::Search);
+    assert_eq!(read.poll(now), ReadStep::Search { count: REACH });
     let late = done(&mut read.clone(), now + DEADLINE).result;
     assert_eq!(late, Err(Refusal::Timeout { deadline_ms: 5_000 }));
     let busy = Refusal::Overloaded("the router".into());
@@ -337,7 +345,7 @@ proptest! {
                     asked.insert(contact);
                     prop_assert!(asked.len() <= in_flight_max && ever.len() <= 20);
                 }
-                ReadStep::Search => {
+                ReadStep::Search { .. } => {
                     prop_assert!(known.is_some() && !searching);
                     searching = true;
                 }

@@ -75,6 +75,24 @@ fn a_node_that_misses_most_of_its_swarm_does_not_take_the_rest_for_it() {
 }
 
 #[test]
+fn nobody_waits_for_a_doubtful_node_and_it_is_asked_all_the_same() {
+    let (first, now) = write(6, 3, None);
+    let mut first = first.doubting(&nodes([1, 3, 6]));
+    assert_eq!(asked(&mut first, now).0, nodes([2, 4, 5, 1, 3]), "three that are there, and two nearer ones");
+    first.on_stored(&node(1), ());
+    first.on_stored(&node(4), ());
+    assert_eq!(decided(&mut first, now).result, Ok(()));
+
+    let (second, now) = write(2, 3, None);
+    let mut write = second.doubting(&nodes([1, 2]));
+    assert_eq!(asked(&mut write, now).0, nodes([1, 2]), "there is nobody else");
+    write.on_stored(&node(1), ());
+    assert_eq!(asked(&mut write, now).0, [], "two of two are needed");
+    write.on_stored(&node(2), ());
+    assert_eq!(decided(&mut write, now).result, Ok(()));
+}
+
+#[test]
 fn a_node_that_fails_or_is_suspect_brings_in_the_next_even_after_the_quorum() {
     let (mut write, now) = write(20, 3, None);
     assert_eq!(asked(&mut write, now).0, nodes(1..=3));

@@ -89,7 +89,7 @@ impl World {
     }
 
     async fn delete(&self, name: &str, sequence: u64) -> Result<Served, Refusal> {
-        let deletion = Deletion::up_to(sequence, None);
+        let deletion = Box::new(Deletion::up_to(sequence, None));
         let visit = Visit::Delete { caller: caller(), deletion, trail: Trail::FRESH };
         self.replica.serve(Key::of(name), visit).await
     }
@@ -274,7 +274,7 @@ async fn nothing_stands_between_an_owner_and_the_end_of_its_object() {
         world.replica.serve(key, visit)
     };
     let delete = |sequence| {
-        let deletion = Deletion::up_to(sequence, object.ownership.clone());
+        let deletion = Box::new(Deletion::up_to(sequence, object.ownership.clone()));
         let visit = Visit::Delete { caller: caller(), deletion, trail: Trail::FRESH };
         world.replica.serve(key, visit)
     };
@@ -297,7 +297,8 @@ async fn nothing_stands_between_an_owner_and_the_end_of_its_object() {
 async fn a_stranger_cannot_have_a_deletion_remembered_at_an_owned_key() {
     let world = World::new(10);
     let key = owned(5, None, 0).key;
-    let visit = Visit::Delete { caller: caller(), deletion: Deletion::up_to(9, None), trail: Trail::FRESH };
+    let deletion = Box::new(Deletion::up_to(9, None));
+    let visit = Visit::Delete { caller: caller(), deletion, trail: Trail::FRESH };
     assert_eq!(world.replica.serve(key, visit).await, Err(Refusal::NotFound));
     assert_eq!(world.reader.tombstone(&key), Ok(None));
 }

@@ -3,7 +3,7 @@
 use super::*;
 
 fn delete(object: &Addr<Aso>, deletion: Deletion) -> Receiver<Result<Served, Refusal>> {
-    visit(object, Visit::Delete { caller: caller(), deletion, trail: Trail::FRESH })
+    visit(object, Visit::Delete { caller: caller(), deletion: Box::new(deletion), trail: Trail::FRESH })
 }
 
 /// What is remembered once the object is deleted at the request of a stranger whose sequence number is this.
@@ -40,10 +40,10 @@ async fn a_deletion_that_the_object_agreed_to_stops_puts_up_to_its_own_sequence(
 }
 
 #[actix::test]
-async fn an_object_that_agreed_to_an_older_deletion_is_remembered_by_its_version() {
+async fn an_object_that_agreed_to_an_older_deletion_is_deleted_as_it_was() {
     let held = record(5, None);
     let agrees = "function aso:onDelete() end";
-    assert_eq!(remembered(World::new(), agrees, held.clone(), 4).await, Deletion::unsigned(held.version));
+    assert_eq!(remembered(World::new(), agrees, held, 4).await, Deletion::up_to(5, None));
 }
 
 #[actix::test]
