@@ -434,6 +434,18 @@ mod tests {
     }
 
     #[test]
+    fn a_full_bucket_may_not_have_everybody_around_a_key() {
+        let now = Clock::System.now();
+        let mut table = small();
+        assert!(!table.is_complete_around(&far(9).id.as_key()), "nobody is known");
+        table.on_reached(far(1), now);
+        assert!(table.is_complete_around(&far(9).id.as_key()));
+        table.on_reached(far(2), now);
+        assert!(!table.is_complete_around(&far(9).id.as_key()));
+        assert!(table.is_complete_around(&OWN.as_key()), "the buckets nearer to us have places");
+    }
+
+    #[test]
     fn a_newcomer_waits_while_the_least_recently_seen_is_pinged() {
         let now = Clock::System.now();
         let mut table = full(now);

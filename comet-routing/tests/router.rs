@@ -226,7 +226,7 @@ async fn a_lookup_finds_the_closest_nodes_through_one_contact() {
     assert_eq!(found.closest, expected);
     assert_eq!((found.hops, found.queries), (2, 10));
     let rounds = started.elapsed().as_millis() / LATENCY.as_millis();
-    assert_eq!(rounds, 4, "the seed, then nine others four at a time");
+    assert_eq!(rounds, 3, "the seed, then nine others eight at a time");
     sleep(LATENCY * 2).await;
     assert_eq!(router.send(TableSize).await.unwrap(), 10, "all of them answered us and could be reached");
     assert_eq!(router.send(Closest { target, count: 2 }).await.unwrap(), expected[..2]);

@@ -243,22 +243,27 @@ fn packets_that_overtake_each_other_between_continents_do_no_harm() {
 }
 
 #[test]
-fn slow_nodes_do_not_make_the_swarm_slow() {
+fn an_operation_waits_for_one_slow_node_at_most() {
     Sim::seeded(22).run(async |sim| {
         let cluster = Cluster::start(&sim, 20).await;
-        for node in cluster.nodes().iter().skip(2).step_by(5) {
+        // Three: a put waits for five of eight, so it never needs one of them.
+        for node in cluster.nodes().iter().skip(2).step_by(6) {
             node.slow_down(3 * SECOND);
         }
-        let mut taken = Vec::new();
+        let (mut puts, mut gets) = (Vec::new(), Vec::new());
         for n in 1..=100 {
             let (name, began) = (format!("key {n}"), sim.elapsed());
             cluster["n1"].put(&name, n).await?;
+            puts.push(sim.elapsed() - began);
+            let began = sim.elapsed();
             assert_eq!(cluster["n2"].get(&name).await?, Some(n.into()));
-            taken.push(sim.elapsed() - began);
+            gets.push(sim.elapsed() - began);
         }
-        let p99 = percentile(&mut taken, 99);
-        println!("a put and a get beside four slow nodes: p99 {p99:?}");
-        assert!(p99 < 4 * SECOND, "{p99:?}");
+        for (which, mut taken) in [("puts", puts), ("gets", gets)] {
+            let [p50, p90, p99] = [50, 90, 99].map(|percent| percentile(&mut taken, percent));
+            println!("{which} beside three slow nodes: p50 {p50:?} p90 {p90:?} p99 {p99:?}");
+            assert!(p99 < 7 * SECOND / 2, "{which}: p99 {p99:?}");
+        }
         cluster.heal();
         cluster.check().await
     });

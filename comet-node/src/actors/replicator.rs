@@ -22,7 +22,7 @@ use tokio::{sync::oneshot, time};
 
 use super::Carry;
 use crate::{
-    operation::{Admitted, CANDIDATES_MAX, Gate, Heard, request::replicate},
+    operation::{Admitted, CANDIDATES_MAX, Gate, Heard, OwnRole, request::replicate},
     upkeep::{Agenda, Batch, Budget, Check, Conclusion, Copied, Copy, Digest, UpkeepCounters},
     wire::{Reply, Request, Summary},
 };
@@ -97,6 +97,8 @@ pub struct Surveyor {
     pub find_node: Recipient<FindNode>,
     /// The courier.
     pub carry: Recipient<Carry>,
+    /// Whether others can reach this node; where they cannot, it holds no replicas.
+    pub role: OwnRole,
     /// What has been done.
     pub counters: Arc<UpkeepCounters>,
     /// Time.
@@ -216,6 +218,7 @@ impl Replicator {
         self.agenda.keep(&key);
         match conclusion {
             Conclusion::Deleted { by, sequence, ownership } => {
+                let ownership = ownership.map(|ownership| *ownership);
                 let request = Request::Delete { key, sequence, ownership, trail: Trail::SPENT.into() };
                 match surveyor.gate.admit(request, by, surveyor.clock.wall_ms()) {
                     Ok(Admitted::Visit { key, visit }) => {
@@ -281,11 +284,12 @@ impl Surveyor {
         let summary = Summary { key, version: held.version };
         let count = CANDIDATES_MAX;
         let known = self.closest.send(Closest { target: key, count }).await.unwrap_or_default();
-        let check = Check::new(summary, held.replicas, &self.own.id, known);
+        let own = (!self.role.is_client()).then_some(&self.own.id);
+        let check = Check::new(summary, held.replicas, own, known);
         if check.is_own_duty() {
             return check;
         }
-        Check::new(summary, held.replicas, &self.own.id, self.neighbours(&key).await)
+        Check::new(summary, held.replicas, own, self.neighbours(&key).await)
     }
 
     /// The nodes closest to a key that answer a lookup.

@@ -24,8 +24,8 @@ use rand_chacha::ChaCha12Rng;
 
 use crate::{
     actors::{
-        Access, Connect, Coordinator, CoordinatorConfig, Courier, CourierConfig, Desk, Prober,
-        Replicator, ReplicatorConfig, Responder, ResponderConfig, RouterLinks, Scout, Surveyor,
+        Access, Connect, Coordinator, CoordinatorConfig, Courier, CourierConfig, Desk, Prober, Replicator,
+        ReplicatorConfig, Responder, ResponderConfig, RouterLinks, Scout, Surveyor,
     },
     bootstrap::{Bootstrap, CONTACTS_META, Connections, Joined, Meet, SaveContacts, decode_contacts},
     client::{Client, NodeFacts},
@@ -165,6 +165,7 @@ impl Assembly {
         let heard = router.clone().recipient();
         network.seat(self.responder, move || Responder::new(desk, heard, ResponderConfig::default()));
         let upkeep = Arc::<UpkeepCounters>::default();
+        let role = parts.start_scout(&router, &courier);
         let surveyor = Surveyor {
             own,
             gate: gate.clone(),
@@ -173,12 +174,12 @@ impl Assembly {
             closest: router.clone().recipient(),
             find_node: router.clone().recipient(),
             carry: courier.clone().recipient(),
+            role: role.clone(),
             counters: upkeep.clone(),
             clock,
         };
         let replicator = parts.start_replicator(self.replicator, surveyor);
         let (find_node, neighbours) = (router.clone().recipient(), router.clone().recipient());
-        let role = parts.start_scout(&router, &courier);
         let access = Access {
             own,
             gate,
@@ -203,7 +204,8 @@ impl Assembly {
             clock,
         };
         let Parts { reader, transport, store, .. } = parts;
-        let client = Client::new(facts, coordinator, router.clone(), reader, directory, transport.counters, upkeep);
+        let client =
+            Client::new(facts, coordinator, router.clone(), reader, directory, transport.counters, upkeep);
         Crew { client, bootstrap, router, transport: transport.close, shards, store }
     }
 }

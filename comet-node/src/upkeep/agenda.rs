@@ -91,7 +91,7 @@ mod tests {
     fn the_early_checks_are_bounded() {
         let now = Clock::System.now();
         let mut agenda = Agenda::default();
-        (0..2 * SOON_MAX).for_each(|n| agenda.note(Key::of(&n.to_string()), now));
+        (0..2 * SOON_MAX).for_each(|n| agenda.note(Key::of(n.to_string()), now));
         assert_eq!(agenda.take(usize::MAX).len(), SOON_MAX);
     }
 

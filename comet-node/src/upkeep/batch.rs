@@ -113,8 +113,8 @@ mod tests {
     fn batch(objects: u16) -> Batch {
         let check = |n: u16| {
             let version = Version { sequence: u64::from(n), hash: [0; 32] };
-            let summary = Summary { key: Key::of(&n.to_string()), version };
-            Check::new(summary, 20, &node(9).id, [node(1), node(2)])
+            let summary = Summary { key: Key::of(n.to_string()), version };
+            Check::new(summary, 20, Some(&node(9).id), [node(1), node(2)])
         };
         Batch::new((0..objects).map(check).collect())
     }

@@ -80,29 +80,31 @@ pub enum Conclusion {
         /// The deletion's sequence number, not below this copy's.
         sequence: u64,
         /// The owner's signature under it.
-        ownership: Option<Ownership>,
+        ownership: Option<Box<Ownership>>,
     },
 }
 
 impl Check {
     /// A check of an object that should be on the `replicas` nodes closest to its key.
     ///
-    /// `others` are the nodes known there, in any order, without `own`.
+    /// `others` are the nodes known there, in any order. `own` is this node, or nobody where this node holds no
+    /// replicas of its own and so gives away what it has.
     pub fn new(
         summary: Summary,
         replicas: u8,
-        own: &NodeId,
+        own: Option<&NodeId>,
         others: impl IntoIterator<Item = Contact>,
     ) -> Self {
         let key = summary.key;
-        let mut others: Vec<_> = others.into_iter().filter(|node| node.id != *own).collect();
+        let mut others: Vec<_> = others.into_iter().filter(|node| Some(&node.id) != own).collect();
         others.sort_by_cached_key(|node| key.distance_to(&node.id));
         others.dedup_by_key(|node| node.id);
         others.truncate(CANDIDATES_MAX);
-        let own_distance = key.distance_to(own);
-        let nearer = others.iter().filter(|node| key.distance_to(&node.id) < own_distance).count();
         let replicas = usize::from(replicas);
-        let is_own_duty = nearer < replicas;
+        let is_own_duty = own.is_some_and(|own| {
+            let own_distance = key.distance_to(own);
+            others.iter().filter(|node| key.distance_to(&node.id) < own_distance).count() < replicas
+        });
         let nodes = others.into_iter().map(|node| (node, Standing::Unasked)).collect();
         Self { summary, nodes, wanted: replicas - usize::from(is_own_duty), is_own_duty }
     }
@@ -185,7 +187,11 @@ impl Check {
     pub fn conclusion(&self) -> Conclusion {
         for (node, standing) in &self.nodes {
             if let Standing::Deleted { sequence, ownership } = standing {
-                return Conclusion::Deleted { by: *node, sequence: *sequence, ownership: ownership.clone() };
+                return Conclusion::Deleted {
+                    by: *node,
+                    sequence: *sequence,
+                    ownership: ownership.clone().map(Box::new),
+                };
             }
         }
         if self.count(|standing| *standing == Standing::IsAhead) > 0 {
@@ -250,7 +256,8 @@ mod tests {
 
     /// Three replicas, the node at distance `own` checks, ten nodes are known.
     fn check(own: u8) -> Check {
-        Check::new(Summary { key: KEY, version: version(5) }, 3, &node(own).id, (1..=10).rev().map(node))
+        let summary = Summary { key: KEY, version: version(5) };
+        Check::new(summary, 3, Some(&node(own).id), (1..=10).rev().map(node))
     }
 
     fn gone(sequence: u64) -> Verdict {
@@ -300,6 +307,14 @@ mod tests {
         assert_eq!(check.conclusion(), Conclusion::Short);
         check.on_copied(&node(3).id, Copied::Held(version(5)));
         assert_eq!(check.conclusion(), Conclusion::HandedOver);
+    }
+
+    #[test]
+    fn a_node_that_holds_no_replicas_hands_over_what_it_has() {
+        let summary = Summary { key: KEY, version: version(5) };
+        let mut check = Check::new(summary, 3, None, (2..=9).map(node));
+        assert!(!check.is_own_duty());
+        assert_eq!(check.ask(), [node(2), node(3), node(4)]);
     }
 
     #[test]
@@ -363,7 +378,7 @@ mod tests {
             says in proptest::collection::vec((verdicts(), copied()), 12),
         ) {
             let summary = Summary { key: KEY, version: version(5) };
-            let mut check = Check::new(summary, replicas, &node(own).id, (1..=11).map(node));
+            let mut check = Check::new(summary, replicas, Some(&node(own).id), (1..=11).map(node));
             let (mut asked, mut sent) = (Vec::new(), Vec::new());
             loop {
                 let (ask, mut idle) = (check.ask(), true);

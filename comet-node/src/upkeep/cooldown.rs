@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn what_it_remembers_is_bounded() {
         let (now, mut cooldown) = (Clock::System.now(), Cooldown::new(MINUTE));
-        let passed = (0..2 * KEYS_MAX).filter(|n| cooldown.admit(Key::of(&n.to_string()), now)).count();
+        let passed = (0..2 * KEYS_MAX).filter(|n| cooldown.admit(Key::of(n.to_string()), now)).count();
         assert_eq!(passed, KEYS_MAX);
         assert!(cooldown.admit(Key::of("later"), now + MINUTE));
     }

@@ -22,7 +22,7 @@ use comet_store::{
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 
-use super::{Figure, percentile, silent::program};
+use super::{Figure, percentile, real_time::pass, silent::program};
 use crate::process::NodeProcess;
 
 /// Kills.
@@ -86,8 +86,7 @@ fn load_until_killed(node: &mut NodeProcess, round: u64, after: Duration) -> Vec
                 })
             })
             .collect();
-        // Nobody unparks this thread; if it wakes early, that moment is as good as another.
-        thread::park_timeout(after);
+        pass(after);
         node.kill();
         clients.into_iter().flat_map(|client| client.join().expect("a client does not panic")).collect()
     })

@@ -17,6 +17,7 @@ pub mod kill;
 pub mod loss;
 pub mod partition;
 pub mod power;
+mod real_time;
 pub mod restart;
 pub mod silent;
 pub mod speed;

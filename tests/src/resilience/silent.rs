@@ -17,7 +17,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{Figure, percentile};
+use super::{Figure, percentile, real_time::pass};
 use crate::process::NodeProcess;
 
 /// Processes, and how many of them fall silent.
@@ -41,7 +41,7 @@ pub fn measure(seed: u64) -> Vec<Figure> {
     let program = program();
     let top = tempfile::tempdir().expect("a temporary directory");
     let swarm = swarm(&program, &top);
-    thread::sleep(SETTLING);
+    pass(SETTLING);
     let all: Vec<_> = swarm.iter().map(NodeProcess::url).collect();
     for n in 0..OBJECTS {
         assert!(Kind::Put.ask(&agent(), &all[n % NODES], &format!("before-{n}")), "put {n}");
@@ -50,9 +50,9 @@ pub fn measure(seed: u64) -> Vec<Figure> {
     let healthy = load("healthy", &all, FINDING_OUT, 0);
     figures.extend(healthy.into_iter().flat_map(|samples| samples.figures("all alive", None)));
     for (round, quiet) in [Duration::ZERO, QUIET].into_iter().enumerate() {
-        thread::sleep(quiet);
+        pass(quiet);
         let first = (seed as usize + round * SILENT) % NODES;
-        let is_silent = |n: usize| (n + NODES - first) % NODES % 4 == 0;
+        let is_silent = |n: usize| ((n + NODES - first) % NODES).is_multiple_of(4);
         let (silent, live): (Vec<_>, Vec<_>) = (0..NODES).partition(|n| is_silent(*n));
         silent.iter().for_each(|n| swarm[*n].freeze());
         let live: Vec<_> = live.into_iter().map(|n| all[n].clone()).collect();
@@ -60,7 +60,7 @@ pub fn measure(seed: u64) -> Vec<Figure> {
         let samples = load(&format!("round-{round}"), &live, MEASURED, seed as usize);
         figures.extend(samples.into_iter().flat_map(|samples| samples.figures(when, Some(FINDING_OUT))));
         silent.iter().for_each(|n| swarm[*n].thaw());
-        thread::sleep(SETTLING);
+        pass(SETTLING);
     }
     figures
 }

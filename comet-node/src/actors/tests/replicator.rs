@@ -10,7 +10,7 @@ use rand_chacha::ChaCha12Rng;
 use super::*;
 use crate::{
     actors::{Carry, CheckSoon, Replicator, ReplicatorConfig, Surveyor},
-    operation::Heard,
+    operation::{Heard, OwnRole},
     upkeep::UpkeepCounters,
     wire::{Summary, Verdict},
 };
@@ -119,6 +119,7 @@ impl Yard {
             closest: router.clone().recipient(),
             find_node: router.recipient(),
             carry: peers.clone().recipient(),
+            role: OwnRole::default(),
             counters: counters.clone(),
             clock,
         };
@@ -261,7 +262,7 @@ fn a_plain_copy_that_an_object_elsewhere_overruled_goes() {
 fn many_objects_share_digests_and_keep_to_the_budget() {
     paused(async {
         let yard = Yard::start(0, [(1, Verdict::Missing)]);
-        let blob = Value::str(&"x".repeat(50_000)).encode();
+        let blob = Value::str("x".repeat(50_000)).encode();
         for n in 0..100_u8 {
             let mut bytes = KEY;
             bytes[0] ^= n;
