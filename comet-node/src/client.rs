@@ -1,6 +1,6 @@
 //! The swarm as this node's clients see it, from any thread of the process.
 
-use std::{sync::Arc, sync::atomic::Ordering, time::Instant};
+use std::sync::{Arc, atomic::Ordering};
 
 use actix::{Addr, Handler, Message, dev::ToEnvelope, prelude::*};
 use comet_routing::{Contact, Key, Router, actor::TableSize, clock::Clock};
@@ -17,7 +17,7 @@ use comet_store::{StoreError, StoreReader};
 use crate::{
     actors::{Coordinator, DeleteObject, GetObject, InspectObject, LookUp, PutObject, ReadLogs},
     http::{Backend, Health, Metric, NodeReport},
-    operation::OwnRole,
+    operation::{Company, OwnRole},
     transport::Counters,
     upkeep::{UpkeepCounters, UpkeepCounts},
 };
@@ -29,12 +29,10 @@ pub struct NodeFacts {
     pub own: Contact,
     /// The network it belongs to.
     pub network: String,
-    /// True if it was given nobody to join.
-    pub alone_by_choice: bool,
+    /// Whether there should be others.
+    pub company: Company,
     /// How it takes part; this alone changes.
     pub role: OwnRole,
-    /// When it started.
-    pub started: Instant,
     /// Time.
     pub clock: Clock,
 }
@@ -118,7 +116,7 @@ impl Dht for Client {
 impl Backend for Client {
     async fn node(&self) -> NodeReport {
         let totals = self.reader.totals();
-        let uptime = self.facts.clock.now().saturating_duration_since(self.facts.started);
+        let uptime = self.facts.clock.now().saturating_duration_since(self.facts.company.started);
         NodeReport {
             id: self.facts.own.id,
             addresses: vec![self.facts.own.addr],
@@ -204,7 +202,7 @@ fn upkeep_metrics(counts: UpkeepCounts) -> Vec<Metric> {
 
 /// How a node does that knows so many peers, and whose store says this of itself.
 fn health(facts: &NodeFacts, peers: usize, store: Result<(), StoreError>) -> Health {
-    if peers == 0 && !facts.alone_by_choice {
+    if peers == 0 && facts.company.is_expected(facts.clock.now()) {
         return Health::Unhealthy { reason: "no other node is known".into() };
     }
     match store {
@@ -223,12 +221,15 @@ mod tests {
 
     #[test]
     fn a_node_is_healthy_with_a_peer_or_alone_by_choice_and_with_a_store_that_writes() {
-        let facts = |alone_by_choice| NodeFacts {
+        let facts = |alone_by_choice: bool| NodeFacts {
             own: Contact::new(NodeId::from_bytes([1; 32]), (Ipv4Addr::LOCALHOST, 7400).into()),
             network: "test".into(),
-            alone_by_choice,
+            company: Company {
+                has_peers: !alone_by_choice,
+                had_contacts: false,
+                started: Clock::System.now(),
+            },
             role: OwnRole::default(),
-            started: Clock::System.now(),
             clock: Clock::System,
         };
         let unhealthy = |reason: &str| Health::Unhealthy { reason: reason.into() };

@@ -36,7 +36,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use super::{Carry, CheckSoon};
 use crate::{
     config::ReplicationConfig,
-    operation::{Gate, OwnRole, Period},
+    operation::{Company, Gate, OwnRole, Period},
     upkeep::Cooldown,
 };
 
@@ -120,6 +120,8 @@ pub struct Access {
     pub check: Recipient<CheckSoon>,
     /// How this node takes part.
     pub role: OwnRole,
+    /// Whether there should be others.
+    pub company: Company,
     /// Time.
     pub clock: Clock,
 }

@@ -30,7 +30,7 @@ use crate::{
     bootstrap::{Bootstrap, CONTACTS_META, Connections, Joined, Meet, SaveContacts, decode_contacts},
     client::{Client, NodeFacts},
     config::{ContactPolicy, NodeConfig, PrivateNetworks},
-    operation::{Gate, OwnRole},
+    operation::{Company, Gate, OwnRole},
     threads::{Seat, Stage},
     transport::{Ask, Close, Counters, Greet, Probe, Received},
     upkeep::UpkeepCounters,
@@ -180,6 +180,12 @@ impl Assembly {
         };
         let replicator = parts.start_replicator(self.replicator, surveyor);
         let (find_node, neighbours) = (router.clone().recipient(), router.clone().recipient());
+        let saved = parts.saved_contacts();
+        let company = Company {
+            has_peers: !config.node.peers.is_empty() || config.node.mdns,
+            had_contacts: !saved.is_empty(),
+            started: clock.now(),
+        };
         let access = Access {
             own,
             gate,
@@ -189,20 +195,14 @@ impl Assembly {
             carry: courier.recipient(),
             check: replicator.recipient(),
             role: role.clone(),
+            company,
             clock,
         };
         let replication = CoordinatorConfig::new(config.replication.clone());
         let coordinator = network.seat(self.coordinator, move || Coordinator::new(access, replication));
-        let bootstrap = parts.start_bootstrap(&router);
+        let bootstrap = parts.start_bootstrap(&router, saved);
 
-        let facts = NodeFacts {
-            own,
-            network: config.node.network.clone(),
-            alone_by_choice: config.node.peers.is_empty(),
-            role,
-            started: clock.now(),
-            clock,
-        };
+        let facts = NodeFacts { own, network: config.node.network.clone(), company, role, clock };
         let Parts { reader, transport, store, .. } = parts;
         let client =
             Client::new(facts, coordinator, router.clone(), reader, directory, transport.counters, upkeep);
@@ -297,14 +297,18 @@ impl Parts<'_> {
         self.stages.network.seat(seat, move || Replicator::new(surveyor, config, rng))
     }
 
-    fn start_bootstrap(&mut self, router: &Addr<Router>) -> Addr<Bootstrap> {
-        let saved = match self.reader.meta(CONTACTS_META) {
+    /// The contacts of the run before.
+    fn saved_contacts(&self) -> Vec<Contact> {
+        match self.reader.meta(CONTACTS_META) {
             Ok(saved) => saved.map_or_else(Vec::new, |bytes| decode_contacts(&bytes)),
             Err(error) => {
                 log::warn!("the saved contacts cannot be read: {error}");
                 Vec::new()
             }
-        };
+        }
+    }
+
+    fn start_bootstrap(&mut self, router: &Addr<Router>, saved: Vec<Contact>) -> Addr<Bootstrap> {
         let to = Connections {
             greet: self.transport.greet.clone(),
             reached: router.clone().recipient(),

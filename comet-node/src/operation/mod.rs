@@ -4,6 +4,7 @@
 //! a request may do here; [`request`] turns what clients and objects want into requests and [`reply_of`]
 //! turns what a replica did into a reply. The actors in [`crate::actors`] drive them.
 
+mod company;
 mod gate;
 mod mending;
 mod pauses;
@@ -21,6 +22,7 @@ use comet_runtime::Refusal;
 
 use crate::wire::Reply;
 
+pub use company::Company;
 pub use gate::{Admitted, Gate};
 pub use mending::{mender, strays};
 pub use pauses::Pauses;

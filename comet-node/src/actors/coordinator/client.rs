@@ -130,6 +130,10 @@ impl Operation {
         };
         let limits = self.access.gate.limits();
         let outcome = conversation.read(read, |reply| Got::read(reply, limits)).await;
+        let is_own = |node: &Contact| node.id == self.access.own.id;
+        if matches!(outcome.result, Err(Refusal::NotFound)) && outcome.absent.iter().all(is_own) {
+            self.must_not_be_cut_off()?;
+        }
         let answers = outcome.result?;
         let holders: Vec<_> = answers.iter().map(|(replica, got)| (*replica, got.version)).collect();
         self.mend(get.key, &holders, &outcome.absent);

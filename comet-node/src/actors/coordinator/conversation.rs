@@ -84,7 +84,18 @@ impl Operation {
     pub(super) async fn places(&self, key: &Key, copies: usize) -> Result<Places, Refusal> {
         let Outcome { mut closest, late, missed, .. } = self.find(key, copies).await?;
         closest.extend(&late);
+        if closest.is_empty() {
+            self.must_not_be_cut_off()?;
+        }
         Ok(Places { nodes: self.access.with_own(key, closest), late, missed })
+    }
+
+    /// Refuses if this node should know others and does not: it cannot tell what there is.
+    pub(super) fn must_not_be_cut_off(&self) -> Result<(), Refusal> {
+        if self.access.company.is_expected(self.access.clock.now()) {
+            return Err(Refusal::Unreachable("this node cannot reach its swarm at the moment".into()));
+        }
+        Ok(())
     }
 
     /// Begins a conversation, unless the request breaks a rule that this node would hold a peer to as well.

@@ -59,6 +59,19 @@ fn a_node_that_is_alone_keeps_what_it_is_given() {
 }
 
 #[test]
+fn a_node_that_is_cut_off_neither_acknowledges_alone_nor_says_that_nothing_exists() {
+    paused(async {
+        let company = Company { has_peers: true, had_contacts: false, started: Instant::now().into_std() };
+        let station = Station::start_in(company, node(0), [], no_change);
+        let refused = station.coordinator.send(put(8)).await.unwrap().unwrap_err();
+        assert!(matches!(refused, Refusal::Unreachable(_)) && refused.retryable(), "{refused:?}");
+        assert!(visits(&station.objects).await.is_empty());
+        let unknown = station.coordinator.send(get(Read::First)).await.unwrap();
+        assert_eq!(unknown, Err(refused));
+    });
+}
+
+#[test]
 fn the_own_node_stores_only_where_it_belongs_by_distance() {
     paused(async {
         let station = Station::start(node(9), (1..=3).map(storing), no_change);

@@ -37,7 +37,7 @@ use tokio::{
 use super::{Access, CheckSoon, Coordinator, CoordinatorConfig, Courier, CourierConfig};
 use crate::{
     config::ReplicationConfig,
-    operation::{Gate, OwnRole},
+    operation::{Company, Gate, OwnRole},
     transport::{Ask, Pending, Rtt, TransportError},
     wire::{Answer, Reply, Request, encode_answer},
 };
@@ -479,6 +479,16 @@ impl Station {
         peers: impl IntoIterator<Item = (Contact, Manner)>,
         change: impl FnOnce(&mut CoordinatorConfig),
     ) -> Self {
+        let company = Company { has_peers: false, had_contacts: false, started: Instant::now().into_std() };
+        Self::start_in(company, own, peers, change)
+    }
+
+    fn start_in(
+        company: Company,
+        own: Contact,
+        peers: impl IntoIterator<Item = (Contact, Manner)>,
+        change: impl FnOnce(&mut CoordinatorConfig),
+    ) -> Self {
         let peers: Vec<_> = peers.into_iter().collect();
         let clock = Clock::starting_at(WALL_MS);
         let router = Knower::start_with(peers.iter().map(|(contact, _)| *contact));
@@ -494,6 +504,7 @@ impl Station {
             carry: courier.recipient(),
             check: Watch::start_with().recipient(),
             role: role.clone(),
+            company,
             clock,
         };
         let mut config = CoordinatorConfig::new(ReplicationConfig::default());
