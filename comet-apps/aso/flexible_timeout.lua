@@ -3,8 +3,8 @@
 aso.timer = 60
 
 function aso:onPut(caller)
-  local seconds = type(self.value) == "table" and self.value.seconds
-  if type(seconds) ~= "number" or seconds <= 0 then
+  local seconds = type(self.value) == "table" and self.value.value ~= nil and self.value.seconds
+  if type(seconds) ~= "number" or not (seconds > 0 and seconds < math.huge) then
     return false, "the value must be { value = …, seconds = a positive number }"
   end
   self.expires = self.expires or getSystemTime() + seconds

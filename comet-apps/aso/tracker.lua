@@ -85,11 +85,12 @@ local function note(self, address, what)
   self.fresh[address] = what
 end
 
--- Tells the other replicas; what cannot be sent now goes with the next tick.
+-- Tells the other replicas; what cannot be sent now goes with the next tick. A put would leave a plain value
+-- on nodes that hold no replica; a get leaves nothing there.
 local function share(self)
   local news = {}
   for address, what in self.fresh do news[address] = type(what) == "string" and what or self.peers[address] end
-  if next(news) and not pcall(put, getASOKey(), { peers = news }, function() end) then return end
+  if next(news) and not pcall(get, getASOKey(), 8, { peers = news }, function() end) then return end
   self.fresh, self.waiting = {}, 0
 end
 
@@ -158,6 +159,22 @@ local function compact(self, addresses, with_ids)
   return table.concat(short), table.concat(long), with_ids and table.concat(ids) .. table.concat(long_ids) or nil
 end
 
+-- What another replica has heard.
+local function learn(self, peers)
+  local now = string.pack(">I4", getSystemTime())
+  for address, what in peers do
+    if is_address(address) and type(what) == "string" then
+      if #what == 20 then
+        remove(self, address, what)
+      elseif #what == RECORD_BYTES then
+        -- The time is when we heard it: clocks differ.
+        keep(self, address, now .. string.sub(what, 5))
+      end
+    end
+  end
+  make_room(self)
+end
+
 function aso:onPut(caller)
   if not is_number(setting(self, "interval", 1800), 60, 86400) then
     return false, "interval must be 60 to 86400 seconds"
@@ -166,8 +183,9 @@ end
 
 function aso:onGet(caller, callbackKey, announce)
   if announce == nil then return (survey(self)) end
+  if type(announce) == "table" and type(announce.peers) == "table" then return learn(self, announce.peers) end
   local problem = type(announce) ~= "table" and "an announce is a map" or fault(announce)
-  if problem then return { problem = problem } end
+  if problem then return { refused = problem } end
   if announce.event == "stopped" then
     if remove(self, announce.address, announce.peer_id) then
       note(self, announce.address, announce.peer_id)
@@ -189,22 +207,8 @@ function aso:onGet(caller, callbackKey, announce)
   return reply
 end
 
--- What another replica has heard.
-function aso:onUpdate(caller, value, incoming)
-  if incoming.hasCode then return false, "the tracker is there already" end
-  if type(value) ~= "table" or type(value.peers) ~= "table" then return false, "peers announce with a get" end
-  local now = string.pack(">I4", getSystemTime())
-  for address, what in value.peers do
-    if not is_address(address) or type(what) ~= "string" then
-      return false, "peers must map addresses to records"
-    elseif #what == 20 then
-      remove(self, address, what)
-    elseif #what == RECORD_BYTES then
-      -- The time is when we heard it: clocks differ.
-      keep(self, address, now .. string.sub(what, 5))
-    end
-  end
-  make_room(self)
+function aso:onUpdate(caller)
+  return false, "peers announce with a get"
 end
 
 function aso:onTimer()

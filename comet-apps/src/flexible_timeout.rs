@@ -1,4 +1,7 @@
 //! A value with a lifetime of its own, to the second for readers (paper, section 5: Vanish).
+//!
+//! The moment at which it ends travels with the object, so a replica that is made later hides the value at the
+//! same second, give or take what the nodes' clocks differ by.
 
 use std::time::Duration;
 
@@ -8,7 +11,10 @@ use comet_runtime::{
     dht::{Dht, PutReport},
 };
 
-use crate::{App, AppError, Setting, read_if_any, store};
+use crate::{App, AppError, Setting, client::with_settings, read_if_any, store};
+
+/// How much longer the nodes keep the object than readers see it: until its timer has surely fired.
+const AFTER: Duration = Duration::from_secs(120);
 
 pub(crate) const APP: App = App {
     name: "flexible-timeout",
@@ -41,8 +47,8 @@ impl FlexibleTimeout {
         lifetime: Duration,
     ) -> Result<PutReport, Refusal> {
         let seconds = i64::try_from(lifetime.as_millis().div_ceil(1_000)).unwrap_or(i64::MAX);
-        let data = Value::map([("value".into(), value), ("seconds".into(), Value::Int(seconds))]);
-        store(dht, &APP, self.key, &data, None).await
+        let data = with_settings(value, [("seconds", Value::Int(seconds))]);
+        store(dht, &APP, self.key, &data, Some(lifetime.saturating_add(AFTER))).await
     }
 
     /// The value, or `None` if its lifetime is over.
@@ -72,11 +78,29 @@ mod tests {
     }
 
     #[actix_rt::test]
+    async fn a_copy_that_is_made_later_ends_at_the_same_second() {
+        let swarm = TestSwarm::seeded(3);
+        let copier = format!("{}\nfunction aso:onUpdate() put(getASOKey(), self, 6) end", APP.source);
+        let value = with_settings("candle".into(), [("seconds", Value::Int(90))]);
+        swarm.put("brief", value, &copier).expect("it is stored");
+        swarm.advance(Duration::from_secs(59));
+        swarm.update("brief", "copy yourself").expect("it copies itself");
+        assert_eq!(swarm.holders("brief").len(), 7);
+        swarm.advance(Duration::from_secs(31));
+        for replica in 0..7 {
+            assert_eq!(swarm.get_at(replica, "brief"), Ok(Value::Nil));
+        }
+    }
+
+    #[actix_rt::test]
     async fn a_lifetime_that_makes_no_sense_is_refused() {
         let swarm = TestSwarm::seeded(2);
-        for value in [Value::Nil, "x".into(), Value::map([("seconds".into(), Value::Int(0))])] {
+        let lasting = |seconds: f64| with_settings("x".into(), [("seconds", seconds.into())]);
+        let odd = [Value::Nil, "x".into(), with_settings(Value::Nil, [("seconds", Value::Int(9))])];
+        for value in odd.into_iter().chain([0.0, -1.0, f64::NAN, f64::INFINITY].map(lasting)) {
             let refused = swarm.put("odd", value, APP.source);
-            assert!(matches!(refused, Err(Refusal::Refused(_))), "{refused:?}");
+            let why = "the value must be { value = …, seconds = a positive number }";
+            assert_eq!(refused, Err(Refusal::Refused(why.into())));
         }
         assert!(swarm.holders("odd").is_empty());
     }

@@ -3,9 +3,23 @@
 //! A client is written against [`Dht`], so it runs over a node in process as well as
 //! over the fake swarm of [`comet_runtime::testing`].
 
+mod access_log;
+mod client;
+mod compose;
 mod counter;
 mod flexible_timeout;
+mod lifetimes;
+mod monitor;
 mod one_time;
+mod one_time_fast;
+mod password;
+mod pubsub;
+mod recursive_get;
+mod replication;
+#[cfg(test)]
+mod sizes;
+mod tracker;
+mod tree_pubsub;
 
 use std::time::Duration;
 
@@ -16,9 +30,20 @@ use comet_runtime::{
 };
 use comet_store::Code;
 
+pub use access_log::{AccessLog, Act, Entry, LogKey};
+pub use compose::{ComposeError, Composition, compose};
 pub use counter::{Count, Counter};
 pub use flexible_timeout::FlexibleTimeout;
+pub use lifetimes::{Lifetime, Lifetimes};
+pub use monitor::{Monitor, Sightings};
 pub use one_time::OneTime;
+pub use one_time_fast::OneTimeFast;
+pub use password::{Challenge, Password};
+pub use pubsub::{Message, News, Publisher, Reached, Topic, Unreached};
+pub use recursive_get::{Found, RecursiveGet};
+pub use replication::{Policy, Replication};
+pub use tracker::{Announce, AnnounceEvent, Introduction, PeerIds, Scrape, Tracker};
+pub use tree_pubsub::TreeTopic;
 
 /// A reference application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +71,21 @@ pub struct Setting {
 }
 
 /// Every application that ships with Comet, by name.
-pub const APPS: [App; 3] = [counter::APP, flexible_timeout::APP, one_time::APP];
+pub const APPS: &[App] = &[
+    access_log::APP,
+    counter::APP,
+    flexible_timeout::APP,
+    lifetimes::APP,
+    monitor::APP,
+    one_time::APP,
+    one_time_fast::APP,
+    password::APP,
+    pubsub::APP,
+    recursive_get::APP,
+    replication::APP,
+    tracker::APP,
+    tree_pubsub::APP,
+];
 
 /// The application with this name.
 pub fn find(name: &str) -> Option<&'static App> {
@@ -59,6 +98,9 @@ pub enum AppError {
     /// The swarm did not do it.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The object answered `{ refused = reason }`: the reader has no right, or not now.
+    #[error("the object declined: {0}")]
+    Declined(String),
     /// The object's answer is not one that this application gives; it may be another kind of object.
     #[error("the object answered {0:?}, which this application never does")]
     Unexpected(Value),

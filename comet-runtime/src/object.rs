@@ -254,7 +254,10 @@ impl Object {
     /// value, everything else [`Outcome::Accept`].
     pub fn begin(&mut self, id: InvocationId, event: &Event, trail: Trail, moment: Moment) -> Report {
         let caller = event.caller();
-        if let Some(Caller { node, callback: Some(key), .. }) = caller {
+        // The own key needs no right: its replicas may always be addressed.
+        if let Some(Caller { node, callback: Some(key), .. }) = caller
+            && *key != self.key
+        {
             self.capabilities.grant(node.id, *key, moment.now, self.limits.capabilities);
         }
         let invocation = Invocation {
