@@ -279,3 +279,24 @@ fn time_stands_still_within_a_turn_and_chance_is_the_seeds() {
     assert_eq!(roll(11), roll(11));
     assert_ne!(roll(11), roll(12));
 }
+
+#[test]
+fn a_right_is_not_used_up_by_a_request_that_the_budget_refuses() {
+    let swarm = TestSwarm::seeded(12);
+    let code = "aso.timer = 600
+        function aso:onGet(caller, key)
+          if not key then return self.told end
+          self.node, self.key = caller, key
+          for _ = 1, 40 do pcall(lookup, getASOKey(), function() end) end
+          return pcall(put, key, 'now', { caller }, function() end)
+        end
+        function aso:onTimer()
+          if self.key then self.told = pcall(put, self.key, 'later', { self.node }, function() end) end
+        end";
+    swarm.put("teller", "v", code).expect("it is stored");
+    let inbox = Some(Key::of("inbox"));
+    let asked = swarm.get_calling_back(1, Key::of("teller"), None, inbox);
+    assert_eq!(asked, Ok(Value::Bool(false)), "nothing is left to send");
+    swarm.advance(MINUTES_10);
+    assert_eq!(swarm.get_at(0, "teller"), Ok(Value::Bool(true)));
+}

@@ -107,7 +107,9 @@ impl Host {
                 .network
                 .as_mut()
                 .ok_or("the network cannot be used while the script defines the object")?;
-            permit(&op, &key, network.reach, &mut network.capabilities, now)?;
+            // A right is used up only by a request that is really made.
+            let mut capabilities = network.capabilities.clone();
+            permit(&op, &key, network.reach, &mut capabilities, now)?;
             if network.open_waits >= limits.waits {
                 return Err(format!("{} requests of this object are open already", limits.waits));
             }
@@ -125,6 +127,7 @@ impl Host {
             if !network.trail.spend() {
                 return Err("the request that caused this has used up its messages".into());
             }
+            network.capabilities = capabilities;
             let wait = network.next_wait;
             network.next_wait += 1;
             network.open_waits += 1;
