@@ -4,7 +4,12 @@
 //! may. What is decided about them is decided in [`crate::upkeep`]; this shell asks the router who is close,
 //! sends digests and copies at the pace of its budget, and lets go of what others keep.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix::prelude::*;
 use bytes::Bytes;
@@ -14,7 +19,7 @@ use comet_routing::{
     clock::Clock,
 };
 use comet_runtime::{Refusal, Trail, actors::Replica, visit::Visit};
-use comet_store::{Held, StoreError, StoreReader};
+use comet_store::{Held, Ownership, StoreError, StoreReader, Version};
 use futures_util::{StreamExt, stream};
 use rand::RngExt;
 use rand_chacha::ChaCha12Rng;
@@ -24,7 +29,7 @@ use super::Carry;
 use crate::{
     operation::{Admitted, CANDIDATES_MAX, Gate, Heard, OwnRole, request::replicate},
     upkeep::{Agenda, Batch, Budget, Check, Conclusion, Copied, Copy, Digest, UpkeepCounters},
-    wire::{Reply, Request, Summary},
+    wire::{Reply, Request, Summary, Verdict},
 };
 
 /// Objects that are checked together.
@@ -38,6 +43,13 @@ const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Pause before a node that is alone looks for others to share its objects with again.
 const ALONE: Duration = Duration::from_secs(60);
+
+/// What a lookup sends, about: some thirty requests of a key each.
+const LOOKUP_BYTES: usize = 2_048;
+
+/// Objects elsewhere that have to keep themselves before a copy which they overrule goes at once. A single node
+/// may lie; its word is given the time that a handed-over copy has.
+const WITNESSES: usize = 2;
 
 /// Pause before an object that somebody found wanting is checked, so that several can go together.
 const SOON: Duration = Duration::from_secs(2);
@@ -64,11 +76,9 @@ pub struct ReplicatorConfig {
 }
 
 impl ReplicatorConfig {
-    /// Goes through all objects once in `period`.
-    ///
-    /// After a start it waits between a sixtieth of a minute's share and a minute: a node that comes back
-    /// should not serve old versions for long, and a thousand that come back at once should not all begin at
-    /// the same moment.
+    /// Goes through all objects once in `period`; the first time between 10 and 60 seconds after a start. A node
+    /// that comes back should not serve old versions for long, and a thousand that come back at once should not
+    /// all begin at the same moment.
     pub fn new(period: Duration, bytes_per_second: u64) -> Self {
         let first_after = (Duration::from_secs(10).min(period), Duration::from_secs(60).min(period));
         Self { period, first_after, bytes_per_second, mailbox: 1_024 }
@@ -113,7 +123,18 @@ pub struct Replicator {
     agenda: Agenda,
     budget: Rc<RefCell<Budget>>,
     round: Round,
+    round_began: Instant,
+    next: Next,
     is_working: bool,
+    /// True while a timer runs for the objects that somebody found wanting.
+    is_soon: bool,
+}
+
+/// Whose turn it is, as long as both have objects: neither keeps the other waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Early,
+    Round,
 }
 
 /// How far going through all objects has come.
@@ -135,6 +156,7 @@ impl Replicator {
     /// A replicator that has checked nothing yet; `rng` spreads its work over time.
     pub fn new(surveyor: Surveyor, config: ReplicatorConfig, rng: ChaCha12Rng) -> Self {
         let budget = Rc::new(RefCell::new(Budget::new(config.bytes_per_second)));
+        let round_began = surveyor.clock.now();
         Self {
             surveyor: Rc::new(surveyor),
             config,
@@ -142,7 +164,10 @@ impl Replicator {
             agenda: Agenda::default(),
             budget,
             round: Round::Resting,
+            round_began,
+            next: Next::Early,
             is_working: false,
+            is_soon: false,
         }
     }
 
@@ -156,19 +181,17 @@ impl Replicator {
                 return;
             }
             actor.round = Round::After(None);
+            actor.round_began = actor.surveyor.clock.now();
             actor.proceed(ctx);
         }));
     }
 
-    /// Takes the next objects, those that somebody found wanting first.
+    /// Checks the next objects.
     fn proceed(&mut self, ctx: &mut Context<Self>) {
         if self.is_working {
             return;
         }
-        let mut keys = self.agenda.take(BATCH);
-        if keys.is_empty() {
-            keys = self.next_of_round(ctx);
-        }
+        let keys = self.next_keys(ctx);
         if keys.is_empty() {
             return;
         }
@@ -183,22 +206,44 @@ impl Replicator {
         }));
     }
 
+    /// Objects that somebody found wanting and those of the round by turns.
+    fn next_keys(&mut self, ctx: &mut Context<Self>) -> Vec<Key> {
+        let early = if self.next == Next::Early { self.agenda.take(BATCH) } else { Vec::new() };
+        if !early.is_empty() {
+            self.next = Next::Round;
+            return early;
+        }
+        self.next = Next::Early;
+        let of_round = self.next_of_round(ctx);
+        if of_round.is_empty() { self.agenda.take(BATCH) } else { of_round }
+    }
+
     fn next_of_round(&mut self, ctx: &mut Context<Self>) -> Vec<Key> {
         let Round::After(after) = self.round else { return Vec::new() };
-        let keys = self.surveyor.reader.keys(after, BATCH).unwrap_or_else(|error| {
-            log::warn!("upkeep ends early: {error}");
-            Vec::new()
-        });
+        let keys = match self.surveyor.reader.keys(after, BATCH) {
+            Ok(keys) => keys,
+            Err(error) => {
+                log::warn!("upkeep cannot read the store and tries again later: {error}");
+                self.round = Round::Resting;
+                ctx.run_later(ALONE.min(self.config.period), Self::begin_round);
+                return Vec::new();
+            }
+        };
         match keys.last() {
             Some(last) => self.round = Round::After(Some(*last)),
-            None => {
-                self.surveyor.counters.count_round();
-                self.round = Round::Resting;
-                let again = self.config.period * self.rng.random_range(80..=120) / 100;
-                ctx.run_later(again, Self::begin_round);
-            }
+            None => self.end_round(ctx),
         }
         keys
+    }
+
+    /// All objects have been gone through; the next round begins a period after this one began.
+    fn end_round(&mut self, ctx: &mut Context<Self>) {
+        self.surveyor.counters.count_round();
+        self.agenda.end_round();
+        self.round = Round::Resting;
+        let period = self.config.period * self.rng.random_range(80..=120) / 100;
+        let taken = self.surveyor.clock.now().saturating_duration_since(self.round_began);
+        ctx.run_later(period.saturating_sub(taken), Self::begin_round);
     }
 
     /// Does what follows from a check.
@@ -206,33 +251,34 @@ impl Replicator {
         let Summary { key, version } = check.summary();
         let surveyor = &self.surveyor;
         surveyor.counters.count_check();
-        let conclusion = check.conclusion();
-        if conclusion == Conclusion::HandedOver {
-            if self.agenda.may_drop(key, self.config.grace(), surveyor.clock.now()) {
-                self.agenda.keep(&key);
-                surveyor.counters.count_drop();
+        match check.conclusion() {
+            Conclusion::HandedOver => self.let_go_in_time(key, version),
+            Conclusion::Overruled { by } if !held.active && !held.owned && by < WITNESSES => {
+                self.let_go_in_time(key, version);
+            }
+            Conclusion::Overruled { .. } if !held.active && !held.owned => {
                 surveyor.visit_own(key, Visit::Release { version });
             }
-            return;
-        }
-        self.agenda.keep(&key);
-        match conclusion {
             Conclusion::Deleted { by, sequence, ownership } => {
+                self.agenda.keep(&key);
                 let ownership = ownership.map(|ownership| *ownership);
-                let request = Request::Delete { key, sequence, ownership, trail: Trail::SPENT.into() };
-                match surveyor.gate.admit(request, by, surveyor.clock.wall_ms()) {
-                    Ok(Admitted::Visit { key, visit }) => {
-                        surveyor.counters.count_deletion();
-                        surveyor.visit_own(key, visit);
-                    }
-                    Ok(_) => {}
-                    Err(refusal) => log::debug!("{} calls {key} deleted, in vain: {refusal}", by.id),
+                if let Some(visit) = surveyor.deletion(key, by, sequence, ownership) {
+                    surveyor.counters.count_deletion();
+                    surveyor.visit_own(key, visit);
                 }
             }
-            Conclusion::Overruled if !held.active && !held.owned => {
-                surveyor.visit_own(key, Visit::Release { version });
+            Conclusion::Overruled { .. } | Conclusion::Kept | Conclusion::Short | Conclusion::Outdated => {
+                self.agenda.keep(&key)
             }
-            _ => {}
+        }
+    }
+
+    /// Drops a copy that others keep, once that has been so for the grace period.
+    fn let_go_in_time(&mut self, key: Key, version: Version) {
+        if self.agenda.may_drop(key, self.config.grace(), self.surveyor.clock.now()) {
+            self.agenda.keep(&key);
+            self.surveyor.counters.count_drop();
+            self.surveyor.visit_own(key, Visit::Release { version });
         }
     }
 }
@@ -245,7 +291,7 @@ impl Surveyor {
             match self.reader.holding(key, self.clock.wall_ms()) {
                 // An object that asks for no replicas looks after itself.
                 Ok(Some(held)) if held.replicas > 0 => {
-                    checks.push(self.check_of(*key, &held).await);
+                    checks.push(self.check_of(*key, &held, budget).await);
                     holdings.push(held);
                 }
                 Ok(_) => {}
@@ -259,7 +305,7 @@ impl Surveyor {
             let compared: Vec<_> = stream::iter(compared).buffered(REQUESTS_MAX).collect().await;
             for (digest, reply) in &compared {
                 let verdicts = match reply {
-                    Some(Reply::Compared { verdicts }) => Some(verdicts.clone()),
+                    Some(Reply::Compared { verdicts }) => Some(self.proven(digest, verdicts)),
                     _ => None,
                 };
                 batch.on_compared(digest, verdicts);
@@ -278,9 +324,39 @@ impl Surveyor {
         checks.zip(holdings).map(|(check, held)| Checked { held, check }).collect()
     }
 
+    /// What a node says of its copies, without the deletions that it cannot prove.
+    fn proven(&self, digest: &Digest, verdicts: &[Verdict]) -> Vec<Verdict> {
+        let keys = digest.summaries.iter().map(|summary| summary.key);
+        let proven = |(verdict, key): (&Verdict, Key)| match verdict {
+            Verdict::Gone { sequence, ownership }
+                if self.deletion(key, digest.to, *sequence, ownership.clone()).is_none() =>
+            {
+                Verdict::Left
+            }
+            verdict => verdict.clone(),
+        };
+        verdicts.iter().zip(keys).map(proven).collect()
+    }
+
+    /// The visit by which the own copy learns that the object was deleted, if that may be believed.
+    fn deletion(&self, key: Key, by: Contact, sequence: u64, ownership: Option<Ownership>) -> Option<Visit> {
+        if key.is_owned() && ownership.is_none() {
+            return None;
+        }
+        let request = Request::Delete { key, sequence, ownership, trail: Trail::SPENT.into() };
+        match self.gate.admit(request, by, self.clock.wall_ms()) {
+            Ok(Admitted::Visit { visit, .. }) => Some(visit),
+            Ok(_) => None,
+            Err(refusal) => {
+                log::debug!("{} calls {key} deleted, in vain: {refusal}", by.id);
+                None
+            }
+        }
+    }
+
     /// A check among the nodes that should hold the object: those that the routing table knows, which around
     /// this node is everybody. Before an object is given away a lookup has to say the same.
-    async fn check_of(&self, key: Key, held: &Held) -> Check {
+    async fn check_of(&self, key: Key, held: &Held, budget: &RefCell<Budget>) -> Check {
         let summary = Summary { key, version: held.version };
         let count = CANDIDATES_MAX;
         let known = self.closest.send(Closest { target: key, count }).await.unwrap_or_default();
@@ -289,6 +365,7 @@ impl Surveyor {
         if check.is_own_duty() {
             return check;
         }
+        self.pace(LOOKUP_BYTES, budget).await;
         Check::new(summary, held.replicas, own, self.neighbours(&key).await)
     }
 
@@ -340,17 +417,22 @@ impl Surveyor {
 
     /// Sends a request when the budget allows it, and waits for the answer.
     async fn ask(&self, to: Contact, request: Bytes, budget: &RefCell<Budget>) -> Heard {
-        let pause = budget.borrow_mut().grant(request.len(), self.clock.now());
-        if !pause.is_zero() {
-            time::sleep(pause).await;
-        }
-        self.counters.count_bytes(request.len());
+        self.pace(request.len(), budget).await;
         let (answer, heard) = oneshot::channel();
         let (suspected, _) = oneshot::channel();
         let carry = Carry { to, request, deadline: DEADLINE, overdue: suspected, answer };
         // A courier that does not take it drops `answer`.
         self.carry.try_send(carry).ok();
         heard.await.unwrap_or_else(|_| Heard::Failed(Refusal::Overloaded("the courier".into())))
+    }
+
+    /// Waits until so many bytes may be sent, and counts them.
+    async fn pace(&self, bytes: usize, budget: &RefCell<Budget>) {
+        let pause = budget.borrow_mut().grant(bytes, self.clock.now());
+        if !pause.is_zero() {
+            time::sleep(pause).await;
+        }
+        self.counters.count_bytes(bytes);
     }
 
     /// Has an object of this node visited, whatever comes of it.
@@ -380,9 +462,13 @@ impl Handler<CheckSoon> for Replicator {
     type Result = ();
 
     fn handle(&mut self, CheckSoon { key }: CheckSoon, ctx: &mut Self::Context) {
-        self.agenda.note(key, self.surveyor.clock.now());
-        if self.round == Round::Resting && !self.is_working {
-            ctx.run_later(SOON, Self::proceed);
+        let is_new = self.agenda.note(key, self.surveyor.clock.now());
+        if is_new && !self.is_soon {
+            self.is_soon = true;
+            ctx.run_later(SOON, |actor, ctx| {
+                actor.is_soon = false;
+                actor.proceed(ctx);
+            });
         }
     }
 }

@@ -16,29 +16,46 @@ const SOON_MAX: usize = 4_096;
 const COOLDOWN: Duration = Duration::from_secs(60);
 
 /// Objects of other nodes' duty that are remembered at most; more are remembered when these are dropped.
-const STRAYS_MAX: usize = 65_536;
+const DISPLACED_MAX: usize = 65_536;
 
 /// Early checks, and copies that this node keeps for no more than a grace period.
 #[derive(Clone, Debug)]
 pub struct Agenda {
     soon: BTreeSet<Key>,
     cooldown: Cooldown,
-    /// Since when others have been found responsible, and to hold the object.
-    strays: BTreeMap<Key, Instant>,
+    displaced: BTreeMap<Key, Displaced>,
+    /// Counts the times that all objects were gone through.
+    round: u64,
+}
+
+/// A copy that others should hold, and do.
+#[derive(Clone, Copy, Debug)]
+struct Displaced {
+    since: Instant,
+    /// When it was found so last.
+    round: u64,
 }
 
 impl Default for Agenda {
     fn default() -> Self {
-        Self { soon: BTreeSet::new(), cooldown: Cooldown::new(COOLDOWN), strays: BTreeMap::new() }
+        Self {
+            soon: BTreeSet::new(),
+            cooldown: Cooldown::new(COOLDOWN),
+            displaced: BTreeMap::new(),
+            round: 0,
+        }
     }
 }
 
 impl Agenda {
-    /// Somebody met a replica of this object that is not as it should be.
-    pub fn note(&mut self, key: Key, now: Instant) {
-        if self.soon.len() < SOON_MAX && self.cooldown.admit(key, now) {
+    /// Somebody met a replica of this object that is not as it should be. False if it has to wait for the next
+    /// round.
+    pub fn note(&mut self, key: Key, now: Instant) -> bool {
+        let taken = self.soon.len() < SOON_MAX && self.cooldown.admit(key, now);
+        if taken {
             self.soon.insert(key);
         }
+        taken
     }
 
     /// Takes out objects that are to be checked early.
@@ -50,19 +67,27 @@ impl Agenda {
 
     /// This node should hold the object, or others do not hold it yet.
     pub fn keep(&mut self, key: &Key) {
-        self.strays.remove(key);
+        self.displaced.remove(key);
     }
 
     /// Others should hold the object and do. True once that has been so for the grace period, counted from
     /// the first time: a node that is only briefly among the closest does not take it away.
     pub fn may_drop(&mut self, key: Key, grace: Duration, now: Instant) -> bool {
-        if let Some(since) = self.strays.get(&key) {
-            return now.saturating_duration_since(*since) >= grace;
+        let round = self.round;
+        if let Some(displaced) = self.displaced.get_mut(&key) {
+            displaced.round = round;
+            return now.saturating_duration_since(displaced.since) >= grace;
         }
-        if self.strays.len() < STRAYS_MAX {
-            self.strays.insert(key, now);
+        if self.displaced.len() < DISPLACED_MAX {
+            self.displaced.insert(key, Displaced { since: now, round });
         }
         false
+    }
+
+    /// All objects were gone through: what was not met this time is no longer held.
+    pub fn end_round(&mut self) {
+        self.displaced.retain(|_, displaced| displaced.round == self.round);
+        self.round += 1;
     }
 }
 
@@ -77,9 +102,7 @@ mod tests {
         let now = Clock::System.now();
         let mut agenda = Agenda::default();
         let [a, b] = ["a", "b"].map(Key::of);
-        for key in [a, b, a] {
-            agenda.note(key, now);
-        }
+        assert_eq!([a, b, a].map(|key| agenda.note(key, now)), [true, true, false]);
         assert_eq!(agenda.take(1).len() + agenda.take(9).len(), 2);
         agenda.note(a, now + COOLDOWN / 2);
         assert_eq!(agenda.take(9), []);
@@ -91,8 +114,8 @@ mod tests {
     fn the_early_checks_are_bounded() {
         let now = Clock::System.now();
         let mut agenda = Agenda::default();
-        (0..2 * SOON_MAX).for_each(|n| agenda.note(Key::of(n.to_string()), now));
-        assert_eq!(agenda.take(usize::MAX).len(), SOON_MAX);
+        let taken = (0..2 * SOON_MAX).filter(|n| agenda.note(Key::of(n.to_string()), now)).count();
+        assert_eq!((taken, agenda.take(usize::MAX).len()), (SOON_MAX, SOON_MAX));
     }
 
     #[test]
@@ -107,5 +130,19 @@ mod tests {
         agenda.keep(&key);
         assert!(!agenda.may_drop(key, grace, after(20)));
         assert!(agenda.may_drop(key, grace, after(30)));
+    }
+
+    #[test]
+    fn a_copy_that_went_for_other_reasons_is_forgotten_with_its_grace() {
+        let (now, grace) = (Clock::System.now(), Duration::from_secs(10));
+        let mut agenda = Agenda::default();
+        let (gone, stays) = (Key::of("gone"), Key::of("stays"));
+        agenda.may_drop(gone, grace, now);
+        for _ in 0..3 {
+            agenda.may_drop(stays, grace, now);
+            agenda.end_round();
+        }
+        assert!(agenda.may_drop(stays, grace, now + grace));
+        assert!(!agenda.may_drop(gone, grace, now + grace), "what is put there later has a grace of its own");
     }
 }

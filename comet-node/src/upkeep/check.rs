@@ -69,10 +69,13 @@ pub enum Conclusion {
     HandedOver,
     /// Fewer nodes hold it than should.
     Short,
-    /// Others hold a newer version, and will send it.
+    /// Others hold a newer version. One of them sends it, as this node should hold the object.
     Outdated,
-    /// An active object at another node was offered this plain value and decided to keep itself.
-    Overruled,
+    /// Active objects at other nodes were offered this copy and decided to keep themselves.
+    Overruled {
+        /// How many.
+        by: usize,
+    },
     /// The object was deleted while this node was away.
     Deleted {
         /// Who says so.
@@ -156,9 +159,10 @@ impl Check {
         self.settle(node, &Standing::Asked, Standing::Silent);
     }
 
-    /// Nodes to be sent a copy; from now on it is on its way. None while somebody has something newer.
+    /// Nodes to be sent a copy; from now on it is on its way. None once the object was deleted. That somebody claims
+    /// to have something newer stops nobody: if it is true, the newer copy comes after this one.
     pub fn copies(&mut self) -> Vec<Contact> {
-        if self.is_moot() {
+        if self.deletion().is_some() {
             return Vec::new();
         }
         let mut sent = Vec::new();
@@ -185,32 +189,30 @@ impl Check {
 
     /// What the check came to, when there is nobody left to ask or to send to.
     pub fn conclusion(&self) -> Conclusion {
-        for (node, standing) in &self.nodes {
-            if let Standing::Deleted { sequence, ownership } = standing {
-                return Conclusion::Deleted {
-                    by: *node,
-                    sequence: *sequence,
-                    ownership: ownership.clone().map(Box::new),
-                };
-            }
+        if let Some((by, sequence, ownership)) = self.deletion() {
+            return Conclusion::Deleted { by, sequence, ownership: ownership.cloned().map(Box::new) };
         }
-        if self.count(|standing| *standing == Standing::IsAhead) > 0 {
-            return Conclusion::Outdated;
+        let keep = self.count(|standing| *standing == Standing::Keeps);
+        if keep > 0 {
+            return Conclusion::Overruled { by: keep };
         }
-        if self.count(|standing| *standing == Standing::Keeps) > 0 {
-            return Conclusion::Overruled;
-        }
-        let held = self.count(|standing| *standing == Standing::Holds);
+        let ahead = self.count(|standing| *standing == Standing::IsAhead);
+        let held = ahead + self.count(|standing| *standing == Standing::Holds);
         match (held >= self.wanted, self.is_own_duty) {
-            (true, true) => Conclusion::Kept,
             (true, false) => Conclusion::HandedOver,
+            _ if ahead > 0 => Conclusion::Outdated,
+            (true, true) => Conclusion::Kept,
             (false, _) => Conclusion::Short,
         }
     }
 
-    /// True once it is known that this copy is not the one to spread.
-    fn is_moot(&self) -> bool {
-        self.count(|standing| matches!(standing, Standing::IsAhead | Standing::Deleted { .. })) > 0
+    /// The deletion that goes farthest, and who says so.
+    fn deletion(&self) -> Option<(Contact, u64, Option<&Ownership>)> {
+        let deletions = self.nodes.iter().filter_map(|(node, standing)| match standing {
+            Standing::Deleted { sequence, ownership } => Some((*node, *sequence, ownership.as_ref())),
+            _ => None,
+        });
+        deletions.max_by_key(|(_, sequence, ownership)| (ownership.is_some(), *sequence))
     }
 
     fn count(&self, of: impl Fn(&Standing) -> bool) -> usize {
@@ -318,13 +320,37 @@ mod tests {
     }
 
     #[test]
-    fn an_outdated_copy_is_not_spread() {
+    fn one_who_claims_to_be_ahead_keeps_nobody_from_being_sent_a_copy() {
         let mut check = check(2);
         check.ask();
         check.on_verdict(&node(1).id, Verdict::Missing);
         check.on_verdict(&node(3).id, Verdict::Newer);
-        assert_eq!(check.copies(), []);
+        assert_eq!(check.copies(), [node(1)]);
+        check.on_copied(&node(1).id, Copied::Held(version(5)));
         assert_eq!(check.conclusion(), Conclusion::Outdated);
+    }
+
+    #[test]
+    fn an_old_copy_that_is_others_duty_is_handed_over_to_those_who_have_a_newer_one() {
+        let mut check = check(9);
+        check.ask();
+        for n in [1, 2] {
+            check.on_verdict(&node(n).id, Verdict::Newer);
+        }
+        check.on_verdict(&node(3).id, Verdict::Same);
+        assert_eq!(check.conclusion(), Conclusion::HandedOver);
+    }
+
+    #[test]
+    fn of_several_deletions_the_signed_and_then_the_highest_counts() {
+        let ownership = Some(Ownership { public_key: [1; 32], salt: [2; 32], signature: [3; 64] });
+        let mut check = check(9);
+        check.ask();
+        check.on_verdict(&node(1).id, gone(9));
+        check.on_verdict(&node(2).id, Verdict::Gone { sequence: 7, ownership: ownership.clone() });
+        check.on_verdict(&node(3).id, gone(6));
+        let ownership = ownership.map(Box::new);
+        assert_eq!(check.conclusion(), Conclusion::Deleted { by: node(2), sequence: 7, ownership });
     }
 
     #[test]
@@ -346,7 +372,7 @@ mod tests {
         check.on_verdict(&node(3).id, Verdict::Same);
         check.copies();
         check.on_copied(&node(1).id, Copied::Held(version(4)));
-        assert_eq!(check.conclusion(), Conclusion::Overruled);
+        assert_eq!(check.conclusion(), Conclusion::Overruled { by: 1 });
     }
 
     fn verdicts() -> impl Strategy<Value = Option<Verdict>> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use comet_runtime::{Origin, Value};
-use comet_store::{PutRecord, Record, ReplicaStore, Rule, content_hash};
+use comet_store::{Ownership, PutRecord, Record, ReplicaStore, Rule, content_hash};
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
 
@@ -188,9 +188,9 @@ fn a_copy_that_is_others_duty_goes_once_they_have_had_it_for_two_periods() {
     paused(async {
         let yard = Yard::start(9, [(1, Verdict::Same), (2, Verdict::Missing)]);
         yard.hold(plain(1, 2)).await;
-        sleep(PERIOD).await;
-        assert!(visits(&yard.objects).await.is_empty());
-        sleep(PERIOD * 3).await;
+        sleep(PERIOD * 2).await;
+        assert!(visits(&yard.objects).await.is_empty(), "the grace began with the first check");
+        sleep(PERIOD * 3 / 2).await;
         let dropped = visits(&yard.objects).await;
         let release = Visit::Release { version: plain(1, 2).version };
         assert!(
@@ -246,15 +246,56 @@ fn what_somebody_found_wanting_is_checked_at_once() {
 }
 
 #[test]
-fn a_plain_copy_that_an_object_elsewhere_overruled_goes() {
+fn a_plain_copy_that_objects_elsewhere_overrule_goes_at_once_and_on_the_word_of_one_in_time() {
     paused(async {
-        let yard = Yard::start(0, [(1, Verdict::Older)]);
-        yard.hold(plain(5, 4)).await;
+        // Whoever is offered the copy answers that it holds version 1 still.
+        let release = Visit::Release { version: plain(5, 4).version };
+        let two = Yard::start(0, [(1, Verdict::Older), (2, Verdict::Older)]);
+        two.hold(plain(5, 4)).await;
         sleep(MINUTE).await;
-        assert_eq!(yard.told().await.last(), Some(&ToldPeer::Copy(node(1), key())));
-        let dropped = visits(&yard.objects).await;
-        assert_eq!(dropped.len(), 1, "the peer answered that it holds version 1 still: {dropped:?}");
-        assert!(same(&dropped[0].1, &Visit::Release { version: plain(5, 4).version }));
+        let dropped = visits(&two.objects).await;
+        assert!(dropped.len() == 1 && same(&dropped[0].1, &release), "{dropped:?}");
+
+        let one = Yard::start(0, [(1, Verdict::Older), (2, Verdict::Same)]);
+        one.hold(plain(5, 4)).await;
+        sleep(MINUTE).await;
+        assert!(visits(&one.objects).await.is_empty());
+    });
+}
+
+#[test]
+fn a_deletion_without_a_believable_proof_moves_nobody() {
+    paused(async {
+        let forged = Ownership { public_key: [1; 32], salt: [2; 32], signature: [3; 64] };
+        for (sequence, ownership) in [(u64::MAX, None), (7, Some(forged))] {
+            let yard = Yard::start(0, [(1, Verdict::Gone { sequence, ownership }), (2, Verdict::Missing)]);
+            yard.hold(plain(5, 4)).await;
+            sleep(MINUTE).await;
+            assert!(visits(&yard.objects).await.is_empty());
+            assert_eq!(yard.told().await.last(), Some(&ToldPeer::Copy(node(2), key())));
+        }
+    });
+}
+
+#[test]
+fn early_checks_do_not_keep_the_round_waiting() {
+    paused(async {
+        let yard = Yard::start(0, [(1, Verdict::Same)]);
+        for n in 0..200_u8 {
+            let mut bytes = KEY;
+            bytes[0] ^= n;
+            yard.hold(Record { key: Key::from_bytes(bytes), ..plain(1, 4) }).await;
+        }
+        for n in 0..60 {
+            for m in 0..200_u8 {
+                // As many requests as come, for objects that are not here.
+                yard.replicator.do_send(CheckSoon { key: Key::of(format!("{n} {m}")) });
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+        sleep(MINUTE).await;
+        assert_eq!(yard.counters.counts().rounds, 1);
+        assert_eq!(yard.counters.counts().checks, 200);
     });
 }
 
