@@ -1,9 +1,8 @@
 //! What time it is, for the actors; pure code gets the time as an argument.
 
-use std::{
-    sync::atomic::{AtomicI64, Ordering::Relaxed},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+#[cfg(feature = "simulation")]
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Wall-clock milliseconds since the Unix epoch.
 pub type WallMs = u64;
@@ -23,6 +22,7 @@ pub enum Clock {
         /// The monotonic instant of that reading.
         at: Instant,
         /// What somebody set it forward by since, if it can be set.
+        #[cfg(feature = "simulation")]
         shift: Option<Shift>,
     },
 }
@@ -31,9 +31,11 @@ pub enum Clock {
 /// affected.
 ///
 /// It lives as long as the process, so that a [`Clock`] stays a plain value: a simulation has few.
+#[cfg(feature = "simulation")]
 #[derive(Clone, Copy, Debug)]
 pub struct Shift(&'static AtomicI64);
 
+#[cfg(feature = "simulation")]
 impl Shift {
     /// Sets the clock forward by so many milliseconds, or back.
     pub fn by_ms(&self, ms: i64) {
@@ -45,10 +47,17 @@ impl Shift {
 impl Clock {
     /// A virtual clock that shows `wall_ms` now and advances with the runtime's (perhaps paused) clock.
     pub fn starting_at(wall_ms: WallMs) -> Self {
-        Self::Virtual { wall_ms, at: tokio::time::Instant::now().into_std(), shift: None }
+        let at = tokio::time::Instant::now().into_std();
+        Self::Virtual {
+            wall_ms,
+            at,
+            #[cfg(feature = "simulation")]
+            shift: None,
+        }
     }
 
     /// As [`Clock::starting_at`], but a clock that can be set.
+    #[cfg(feature = "simulation")]
     pub fn settable(wall_ms: WallMs) -> (Self, Shift) {
         let shift = Shift(Box::leak(Box::default()));
         let at = tokio::time::Instant::now().into_std();
@@ -73,16 +82,24 @@ impl Clock {
     fn since_epoch(&self) -> Duration {
         match self {
             Self::System => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO),
-            Self::Virtual { wall_ms, at, shift } => {
-                let shift_ms = shift.map_or(0, |shift| shift.0.load(Relaxed));
+            Self::Virtual { wall_ms, at, .. } => {
                 let passed = self.now().saturating_duration_since(*at);
-                Duration::from_millis(wall_ms.saturating_add_signed(shift_ms)).saturating_add(passed)
+                Duration::from_millis(wall_ms.saturating_add_signed(self.shift_ms())).saturating_add(passed)
             }
+        }
+    }
+
+    /// What somebody set it forward by.
+    fn shift_ms(&self) -> i64 {
+        match self {
+            #[cfg(feature = "simulation")]
+            Self::Virtual { shift: Some(shift), .. } => shift.0.load(Relaxed),
+            _ => 0,
         }
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "simulation"))]
 mod tests {
     use super::*;
 

@@ -263,7 +263,8 @@ async fn a_lookup_past_the_limit_is_refused() {
     let (router, _) = paused(&[], config).await;
     meet(&router, node(1)).await;
     let target = Key::of("x");
-    let (first, second) = tokio::join!(router.send(FindNode::all(target)), router.send(FindNode::all(target)));
+    let (first, second) =
+        tokio::join!(router.send(FindNode::all(target)), router.send(FindNode::all(target)));
     assert_eq!(first.unwrap().unwrap().closest, [node(1)]);
     assert_eq!(second.unwrap(), Err(FindNodeError::Busy(1)));
     assert!(router.send(FindNode::all(target)).await.unwrap().is_ok(), "the first has made room");

@@ -88,7 +88,11 @@ fn check_replication(replication: &ReplicationConfig) -> Result<(), ConfigError>
     )?;
     check("replication.deadline_ms", (1..=60_000).contains(&replication.deadline_ms), "1 to 60000")?;
     check("replication.upkeep_seconds", (10..=86_400).contains(&replication.upkeep_seconds), "10 to 86400")?;
-    check("replication.upkeep_bytes_per_second", replication.upkeep_bytes_per_second >= 1_000, "at least 1000")
+    check(
+        "replication.upkeep_bytes_per_second",
+        replication.upkeep_bytes_per_second >= 1_000,
+        "at least 1000",
+    )
 }
 
 fn check_store(store: &StoreConfig, replication: &ReplicationConfig) -> Result<(), ConfigError> {
