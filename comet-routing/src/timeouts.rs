@@ -1,7 +1,7 @@
 //! How long a node waits for each of its peers, from all that it has measured.
 //!
 //! Three cases. A peer that was measured a short while ago has its own timeout. One that was measured longer
-//! ago has it [`RECONNECTING`] times, since the connection is probably closed and has to be made again. A
+//! ago has it `RECONNECTING` times, since the connection is probably closed and has to be made again. A
 //! stranger has three times as long as nine of ten strangers took of late: in one building nobody waits
 //! 300 ms for a node that is not there, and across an ocean nobody is suspect before it can have answered.
 

@@ -268,7 +268,7 @@ impl Replicator {
                 }
             }
             Conclusion::Overruled { .. } | Conclusion::Kept | Conclusion::Short | Conclusion::Outdated => {
-                self.agenda.keep(&key)
+                self.agenda.keep(&key);
             }
         }
     }
