@@ -61,6 +61,9 @@ end
 
 function aso:onGet(caller, _, payload)
   if type(payload) == "table" and type(payload.claim) == "table" then return answer(self, caller, payload.claim) end
+  -- Who names the replica that is to claim hears from the others whether there is anything to claim.
+  local named = type(payload) == "table" and payload.claimant
+  if type(named) == "string" and named ~= getNodeID() then return { unread = not self.read } end
   if self.read then return nil end
   turn = turn + 1
   local claim = { by = claimant, turn = turn }

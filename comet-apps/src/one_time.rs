@@ -30,6 +30,11 @@
 //!
 //! # What it costs, and what it does not promise
 //!
+//! A claim takes as long as the slowest voter, and a get that may go to any replica is put to a second one when the
+//! first takes long: that would make one reader two claimants, who take each other's votes. So [`OneTime::take`]
+//! asks all replicas and names the one that is to claim. A plain get names nobody: behind several dead voters it
+//! can be declined again and again until upkeep and routing have noticed them.
+//!
 //! Two concurrent claims may split the votes; both are declined, withdrawn, and either reader may ask again. While
 //! no majority of the voters is reachable, or once half of them are gone for good, nobody gets the value. A
 //! reply that is lost on the way takes the value with it. A withdrawal that is lost leaves its votes where they are, until
@@ -43,14 +48,17 @@
 use comet_routing::Key;
 use comet_runtime::{
     Refusal, Value,
-    dht::{Dht, Put, PutReport},
+    dht::{Dht, Get, Put, PutReport, Read},
 };
 use comet_store::Code;
 
 use crate::{
     App, AppError, Setting,
-    client::{ask, with_settings},
+    client::{declined, with_settings},
 };
+
+/// Replicas that one [`OneTime::take`] lets claim, one after the other: those before the last did not answer.
+const CLAIMANTS_MAX: usize = 3;
 
 pub(crate) const APP: App = App {
     name: "one-time",
@@ -106,11 +114,39 @@ impl OneTime {
     /// The value, or `None` if somebody has read it. [`AppError::Declined`] if no majority agreed: the value is
     /// still there, and asking again later may succeed.
     pub async fn take(&self, dht: &impl Dht) -> Result<Option<Value>, AppError> {
-        match ask(dht, self.key, None).await {
-            Ok(Value::Nil) | Err(AppError::Refused(Refusal::NotFound)) => Ok(None),
-            Ok(value) => Ok(Some(value)),
-            Err(problem) => Err(problem),
+        let Some(nearest) = dht.lookup(self.key).await?.nodes.into_iter().next() else { return Ok(None) };
+        let mut claimant = nearest.id;
+        for _ in 0..CLAIMANTS_MAX {
+            let payload = Value::map([("claimant".into(), Value::str(claimant.to_string()))]);
+            let get = Get { key: self.key, payload: Some(payload), read: Read::All, deadline: None };
+            let report = match dht.get(get).await {
+                Err(Refusal::NotFound) => return Ok(None),
+                heard => heard?,
+            };
+            if let Some(answer) = report.answers.iter().find(|answer| answer.replica.id == claimant) {
+                return outcome(&answer.value);
+            }
+            // A claim that failed, or takes too long, may have won: nobody else is to claim for this reader.
+            let failed = report.failed.into_iter().find(|(node, _)| node.id == claimant);
+            if let Some((_, refusal)) = failed.filter(|(_, why)| !matches!(why, Refusal::Unreachable(_))) {
+                return Err(refusal.into());
+            }
+            let unread = |value: &Value| value.field("unread") == Some(&true.into());
+            match report.answers.iter().find(|answer| unread(&answer.value)) {
+                Some(next) => claimant = next.replica.id,
+                None => return Ok(None),
+            }
         }
+        Err(AppError::Declined("the replicas that were to claim it did not answer; ask again later".into()))
+    }
+}
+
+/// What the replica that claims says: the value, nothing if somebody has read it, or why not now.
+fn outcome(answer: &Value) -> Result<Option<Value>, AppError> {
+    match (answer, declined(answer)) {
+        (_, Some(reason)) => Err(AppError::Declined(reason)),
+        (Value::Nil, None) => Ok(None),
+        (value, None) => Ok(Some(value.clone())),
     }
 }
 

@@ -5,8 +5,8 @@
 //!
 //! What it expects of the transport behind its recipients: every [`SendFindNode`] is followed by exactly
 //! one [`QueryReplied`] or [`QueryFailed`]; every [`SendPing`] by [`ContactAnswered`] or
-//! [`ContactSuspected`]; every [`SendProbe`] by [`ContactReached`] or [`ContactUnreachable`]; and
-//! [`ContactSuspected`] is sent once for each request of any kind that is not
+//! [`ContactSuspected`]; every [`SendProbe`] by [`ContactReached`] or [`ContactUnreachable`], or by nothing if this
+//! node had too much to do to make it; and [`ContactSuspected`] is sent once for each request of any kind that is not
 //! acknowledged within its peer's timeout. That message alone counts against a contact, so that one
 //! unanswered request is one suspicion. A contact is what the transport has proved, never what a peer said.
 
@@ -350,6 +350,7 @@ impl Router {
                     return;
                 }
                 Step::Done(mut outcome) => {
+                    // With so few, whoever there is would be among those that are wanted, however far from the key.
                     if outcome.closest.len() < running.lookup.wanted() {
                         outcome.missed = self.lost.missed(now);
                     }
@@ -474,7 +475,7 @@ impl Router {
         if self.probes.begin(to.id, self.clock.now())
             && self.outbound.probe.try_send(SendProbe { to }).is_err()
         {
-            self.probes.on_unreachable(&to.id);
+            self.probes.on_unmade(&to.id);
         }
     }
 
@@ -540,7 +541,7 @@ impl Handler<Neighbours> for Router {
     type Result = Vec<Contact>;
 
     fn handle(&mut self, Neighbours { target, count }: Neighbours, _: &mut Self::Context) -> Self::Result {
-        let complete = self.table.is_complete_around(&target);
+        let complete = self.table.is_complete_around(&target, self.clock.now());
         if complete { self.table.closest(&target, count) } else { Vec::new() }
     }
 }

@@ -38,6 +38,8 @@ pub(crate) struct Bucket {
     waiting: Vec<Entry>,
     /// When a lookup last went into this bucket's range.
     pub(crate) looked_up: Option<Instant>,
+    /// When somebody last got none of the places that were left, for want of other prefixes.
+    pub(crate) turned_away: Option<Instant>,
 }
 
 impl Bucket {

@@ -99,10 +99,18 @@ impl Clock {
     }
 }
 
-#[cfg(all(test, feature = "simulation"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
+    #[tokio::test(start_paused = true)]
+    async fn a_virtual_clock_advances_with_the_runtime() {
+        let clock = Clock::starting_at(1_000_000);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!((clock.wall_ms(), clock.wall_us()), (1_060_000, 1_060_000_000));
+    }
+
+    #[cfg(feature = "simulation")]
     #[test]
     fn setting_a_clock_moves_wall_time_and_nothing_else() {
         let (clock, shift) = Clock::settable(1_000_000);

@@ -72,6 +72,11 @@ impl Probes {
         }
     }
 
+    /// The probe was not made, for a reason of this node: nothing is known about the other.
+    pub(crate) fn on_unmade(&mut self, id: &NodeId) {
+        self.under_way.remove(id);
+    }
+
     /// The node was not reached.
     pub(crate) fn on_unreachable(&mut self, id: &NodeId) {
         self.under_way.remove(id);
@@ -123,6 +128,18 @@ mod tests {
         assert!(probes.begin(node(1), now));
         probes.on_reached(&node(1));
         assert!(probes.begin(node(1), now + PAUSE_MIN));
+    }
+
+    #[test]
+    fn a_probe_that_was_not_made_does_not_count_against_the_node() {
+        let now = Clock::System.now();
+        let mut probes = Probes::default();
+        assert!(probes.begin(node(1), now));
+        probes.on_unmade(&node(1));
+        assert!(probes.under_way.is_empty());
+        assert!(probes.begin(node(1), now + PAUSE_MIN));
+        probes.on_unreachable(&node(1));
+        assert!(!probes.begin(node(1), now + PAUSE_MIN * 2), "the control: it was not reached");
     }
 
     #[test]

@@ -26,6 +26,10 @@ use crate::{
     bucket::{Bucket, Entry},
 };
 
+/// How long a bucket counts as incomplete after somebody was turned away from it: as long as a bucket without
+/// lookups is left alone. Whoever is still there then is met, and turned away, again.
+const TURNED_AWAY: Duration = Duration::from_secs(3_600);
+
 /// Limits of a [`RoutingTable`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableConfig {
@@ -145,7 +149,7 @@ impl RoutingTable {
                 Admission::Refreshed
             }
             None if self.is_full(index) => self.let_wait(index, contact, now),
-            None if !self.fits(index, &contact) => Admission::Crowded,
+            None if !self.fits(index, &contact) => self.turn_away(index, now),
             Some(_) | None => Admission::Wanted,
         }
     }
@@ -161,13 +165,13 @@ impl RoutingTable {
                 self.join(index, Entry::new(contact, now));
                 return Admission::Refreshed;
             }
-            return Admission::Crowded;
+            return self.turn_away(index, now);
         }
         if self.is_full(index) {
             return self.let_wait(index, contact, now);
         }
         if !self.fits(index, &contact) {
-            return Admission::Crowded;
+            return self.turn_away(index, now);
         }
         self.bucket(index).stop_waiting(&contact.id);
         self.join(index, Entry::new(contact, now));
@@ -238,11 +242,16 @@ impl RoutingTable {
         closest
     }
 
-    /// True if the members closest to `target` are, as far as one can tell, the closest nodes that there are: a
-    /// bucket with places left turns nobody away, so it has all the nodes of its range that were ever met.
-    pub fn is_complete_around(&self, target: &Key) -> bool {
+    /// True if the members closest to `target` are, as far as one can tell, the closest nodes that there are. A
+    /// bucket with places left turns nobody away but those of whose prefix there are too many. If it has not done
+    /// that lately, it has all the nodes of its range that were ever met.
+    pub fn is_complete_around(&self, target: &Key, now: Instant) -> bool {
+        let has_all = |bucket: &Bucket| {
+            let lately = |at| now.saturating_duration_since(at) < TURNED_AWAY;
+            bucket.entries().len() < self.config.k && !bucket.turned_away.is_some_and(lately)
+        };
         let bucket = self.buckets.get(&target.distance_to(&self.own).leading_zeros());
-        !self.is_empty() && bucket.is_none_or(|bucket| bucket.entries().len() < self.config.k)
+        !self.is_empty() && bucket.is_none_or(has_all)
     }
 
     /// Notes that a lookup went towards `target`, which is what keeps its bucket from being idle.
@@ -304,6 +313,12 @@ impl RoutingTable {
         }
         closest.truncate(n);
         closest
+    }
+
+    /// There are places, and none for this newcomer's prefix.
+    fn turn_away(&mut self, index: usize, now: Instant) -> Admission {
+        self.bucket(index).turned_away = Some(now);
+        Admission::Crowded
     }
 
     fn let_wait(&mut self, index: usize, contact: Contact, now: Instant) -> Admission {
@@ -437,12 +452,26 @@ mod tests {
     fn a_full_bucket_may_not_have_everybody_around_a_key() {
         let now = Clock::System.now();
         let mut table = small();
-        assert!(!table.is_complete_around(&far(9).id.as_key()), "nobody is known");
+        assert!(!table.is_complete_around(&far(9).id.as_key(), now), "nobody is known");
         table.on_reached(far(1), now);
-        assert!(table.is_complete_around(&far(9).id.as_key()));
+        assert!(table.is_complete_around(&far(9).id.as_key(), now));
         table.on_reached(far(2), now);
-        assert!(!table.is_complete_around(&far(9).id.as_key()));
-        assert!(table.is_complete_around(&OWN.as_key()), "the buckets nearer to us have places");
+        assert!(!table.is_complete_around(&far(9).id.as_key(), now));
+        assert!(table.is_complete_around(&OWN.as_key(), now), "the buckets nearer to us have places");
+    }
+
+    #[test]
+    fn a_bucket_with_places_that_turned_somebody_away_does_not_have_everybody_for_an_hour() {
+        let now = Clock::System.now();
+        let mut table =
+            RoutingTable::new(OWN, TableConfig { per_prefix_bucket: 1, ..TableConfig::default() });
+        table.on_reached(far(1), now);
+        let crowd = at(far(2), [192, 1, 2, 9]);
+        assert_eq!(table.on_answer(crowd, now), Admission::Crowded);
+        assert!(!table.is_complete_around(&far(9).id.as_key(), now));
+        assert!(table.is_complete_around(&far(9).id.as_key(), now + TURNED_AWAY));
+        assert_eq!(table.on_reached(crowd, now + MINUTE), Admission::Crowded);
+        assert!(!table.is_complete_around(&far(9).id.as_key(), now + TURNED_AWAY));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, rc::Rc};
 
 use bytes::Bytes;
 use comet_routing::{Contact, Key, clock::WallMs};
-use comet_store::Code;
+use comet_store::{Code, Version};
 use mlua::{Function, IntoLua, MultiValue, Table, Value as LuaValue};
 
 use crate::{
@@ -129,6 +129,8 @@ pub struct Object {
     kept: Bytes,
     policy: Policy,
     capabilities: Capabilities,
+    /// The highest put that `onUpdate` handled or refused.
+    decided: Option<Version>,
     allowance: Allowance,
     waits: BTreeMap<WaitId, Wait>,
     next_wait: WaitId,
@@ -150,16 +152,17 @@ impl Object {
         let made =
             define(vm, category, &limits, blueprint, &prototype, &data, moment).and_then(|(aso, value)| {
                 let put = (!matches!(value, LuaValue::Table(_))).then_some(value);
-                let capabilities =
+                let (capabilities, decided) =
                     state.map(|state| restore(vm, &aso, state)).transpose()?.unwrap_or_default();
                 let policy = Policy::read(&aso, &limits).map_err(ActivationError::BadCode)?;
                 let limit_bytes = limits.memory_bytes as u64;
                 if vm.live_bytes(category, 0).0 as u64 > limit_bytes {
                     return Err(ActivationError::BadCode(Failure::Memory { limit_bytes }.to_string()));
                 }
-                Ok((aso, put, capabilities, policy))
+                Ok((aso, put, capabilities, decided, policy))
             });
-        let (aso, value_as_put, capabilities, policy) = made.inspect_err(|_| vm.move_out(category))?;
+        let (aso, value_as_put, capabilities, decided, policy) =
+            made.inspect_err(|_| vm.move_out(category))?;
         let allowance = Allowance::full(limits.messages, moment.now);
         Ok(Self {
             vm: vm.clone(),
@@ -172,6 +175,7 @@ impl Object {
             kept: blueprint.state.clone(),
             policy,
             capabilities,
+            decided,
             allowance,
             waits: BTreeMap::new(),
             next_wait: 1,
@@ -196,6 +200,25 @@ impl Object {
     /// True if the script defines this handler.
     pub fn has(&self, handler: &str) -> bool {
         self.handler(handler).is_some()
+    }
+
+    /// The highest put that `onUpdate` has handled or refused.
+    pub fn decided(&self) -> Option<&Version> {
+        self.decided.as_ref()
+    }
+
+    /// True if `onUpdate` has handled or refused this put or a later one.
+    pub fn has_decided(&self, put: &Version) -> bool {
+        self.decided.as_ref().is_some_and(|decided| put <= decided)
+    }
+
+    /// Notes that `onUpdate` has handled or refused this put.
+    pub fn note_decided(&mut self, put: Version) {
+        self.decided = self.decided.max(Some(put));
+        // The fields are those of a turn that ended well; they have been encoded before.
+        if let Err(problem) = self.keep_state() {
+            log::warn!("a decision of the object {} is not kept: {problem}", self.key);
+        }
     }
 
     /// Requests whose answers are still to come.
@@ -493,7 +516,7 @@ impl Object {
                 .encode_state(&self.aso, self.value_as_put.as_ref(), bounds, out)
                 .map_err(|fault| clean(&fault.of("aso"), self.limits.log_line_bytes))
         };
-        let state = state::encode(write, &self.capabilities)?;
+        let state = state::encode(write, &self.capabilities, self.decided.as_ref())?;
         if state == self.kept {
             return Ok(None);
         }
@@ -588,7 +611,11 @@ fn define(
 }
 
 /// Replaces the fields that the script set by those that were kept; functions stay as the script made them.
-fn restore(vm: &Vm, aso: &Table, state: state::State) -> Result<Capabilities, ActivationError> {
+fn restore(
+    vm: &Vm,
+    aso: &Table,
+    state: state::State,
+) -> Result<(Capabilities, Option<Version>), ActivationError> {
     let unreadable = |error: mlua::Error| ActivationError::Unreadable(error.to_string());
     let mut stale = Vec::new();
     aso.for_each(|key: LuaValue, value: LuaValue| {
@@ -606,89 +633,8 @@ fn restore(vm: &Vm, aso: &Table, state: state::State) -> Result<Capabilities, Ac
         let (key, value) = (vm.to_lua(key).map_err(unreadable)?, vm.to_lua(value).map_err(unreadable)?);
         aso.raw_set(key, value).map_err(unreadable)?;
     }
-    Ok(state.capabilities)
+    Ok((state.capabilities, state.decided))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Backstop, Origin, codec::tests::any_value};
-    use comet_routing::NodeId;
-    use proptest::prelude::*;
-
-    fn node(n: u8) -> Contact {
-        Contact::new(NodeId::from_bytes([n; 32]), ([192, 0, 2, n], 7400).into())
-    }
-
-    fn caller(n: u8) -> Caller {
-        Caller { node: node(n), callback: None, owner: None, origin: Origin::Client }
-    }
-
-    fn moment() -> Moment {
-        Moment { now: 1_000_000, local: node(9), seed: 7 }
-    }
-
-    fn vm() -> Rc<Vm> {
-        Vm::new(Rc::new(Limits::default()), Backstop::WallClock).expect("a VM")
-    }
-
-    fn blueprint(code: &str, value: &Value) -> Blueprint {
-        Blueprint {
-            key: Key::of("test"),
-            code: Code::new(code),
-            data: value.encode(),
-            state: Bytes::new(),
-            reach: Reach::Strict,
-        }
-    }
-
-    fn get(object: &mut Object) -> Result<Value, Failure> {
-        let event = Event::Get { caller: caller(1), payload: None };
-        match object.begin(1, &event, Trail::FRESH, moment()).end? {
-            Progress::Done(Outcome::Reply(bytes)) => {
-                Ok(Value::decode(&bytes, Limits::default().reply_bounds()).expect("a value"))
-            }
-            other => panic!("not a reply: {other:?}"),
-        }
-    }
-
-    const COUNTER: &str = "aso.gets = 0\nfunction aso:onGet(caller)\n  self.gets = self.gets + 1\n  return { self.value, self.gets }\nend";
-
-    #[test]
-    fn a_counting_object_counts_and_comes_back_as_it_was() {
-        let vm = vm();
-        let mut plan = blueprint(COUNTER, &"hello".into());
-        let mut object = Object::activate(&vm, &plan, moment()).expect("it activates");
-        assert_eq!(get(&mut object), Ok(vec!["hello".into(), Value::Int(1)].into()));
-        assert_eq!(get(&mut object), Ok(vec!["hello".into(), Value::Int(2)].into()));
-        plan.state = object.state().clone();
-        drop(object);
-        let mut object = Object::activate(&vm, &plan, moment()).expect("it activates again");
-        assert_eq!(get(&mut object), Ok(vec!["hello".into(), Value::Int(3)].into()));
-    }
-
-    #[test]
-    fn two_objects_of_one_vm_do_not_see_each_other() {
-        let vm = vm();
-        let writer = "for i = 1, 1000 do _ENV_probe = i end leak = 'secret' function aso:onGet() leak = 'x' return leak end";
-        let reader = "function aso:onGet() return { leak == nil, _ENV_probe == nil } end";
-        let mut a = Object::activate(&vm, &blueprint(writer, &Value::Nil), moment()).expect("a");
-        let mut b = Object::activate(&vm, &blueprint(reader, &Value::Nil), moment()).expect("b");
-        assert_eq!(get(&mut a), Ok("x".into()));
-        assert_eq!(get(&mut b), Ok(vec![true.into(), true.into()].into()));
-    }
-
-    proptest! {
-        #[test]
-        fn every_value_survives_lua_and_a_restore(value in any_value()) {
-            let code = "function aso:onGet() if not self.kept then self.kept = { self.value } end return self.kept[1] end";
-            let vm = vm();
-            let mut plan = blueprint(code, &value);
-            let mut object = Object::activate(&vm, &plan, moment()).expect("it activates");
-            let seen = get(&mut object);
-            plan.state = object.state().clone();
-            let mut again = Object::activate(&vm, &plan, moment()).expect("it activates again");
-            prop_assert_eq!(&get(&mut again), &seen);
-        }
-    }
-}
+mod tests;

@@ -2,9 +2,9 @@
 //! the object has no handler, and what no handler can change.
 
 use comet_routing::Key;
-use comet_store::{Deletion, Record};
+use comet_store::{Deletion, Record, Version};
 
-use crate::{Origin, Refusal};
+use crate::{Object, Origin, Refusal};
 
 /// What becomes of a put that meets an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +32,15 @@ pub(crate) fn on_put(held: &Record, incoming: &Record, origin: Origin, has_handl
         return OnPut::Refuse(not_owner());
     }
     OnPut::Ask
+}
+
+/// Says whether the object's `onUpdate` need not hear of a put, since it has decided it: the same put comes a
+/// second time, or a replica that took it for a plain value hands it on.
+pub(crate) fn is_decided(object: &Object, put: &Version, origin: Origin) -> bool {
+    match origin {
+        Origin::Replica => object.has_decided(put),
+        Origin::Client => object.decided() == Some(put),
+    }
 }
 
 /// What becomes of a deletion that meets an object.

@@ -1,7 +1,9 @@
-//! What survives of an object when it leaves its VM: its fields and its capabilities, as bytes.
+//! What survives of an object when it leaves its VM: its fields, its capabilities, and which puts it has decided,
+//! as bytes.
 
 use bytes::Bytes;
 use comet_routing::{Key, NodeId};
+use comet_store::Version;
 
 use crate::{
     Bounds, Limits, Value,
@@ -18,6 +20,8 @@ pub(crate) struct State {
     /// The fields of `aso`; `value` is among them only if it is no longer what was put.
     pub(crate) fields: Vec<(Value, Value)>,
     pub(crate) capabilities: Capabilities,
+    /// The highest put that its `onUpdate` handled or refused.
+    pub(crate) decided: Option<Version>,
 }
 
 /// Elements that one capability is, encoded: itself and its three parts.
@@ -27,18 +31,19 @@ const CAPABILITY_ELEMENTS: usize = 4;
 /// top.
 pub(crate) fn bounds(limits: &Limits) -> Bounds {
     Bounds {
-        bytes: limits.value_bytes + limits.capabilities * CAPABILITY_BYTES + 64,
+        bytes: limits.value_bytes + limits.capabilities * CAPABILITY_BYTES + 128,
         depth: limits.depth + 2,
     }
 }
 
-/// Joins encoded fields and capabilities.
+/// Joins encoded fields, capabilities and the highest put that was decided.
 pub(crate) fn encode(
     write_fields: impl FnOnce(&mut Vec<u8>) -> Result<(), String>,
     kept: &Capabilities,
+    decided: Option<&Version>,
 ) -> Result<Bytes, String> {
     let mut out = Vec::with_capacity(128);
-    codec::write_list_header(&mut out, 2);
+    codec::write_list_header(&mut out, 2 + usize::from(decided.is_some()));
     write_fields(&mut out)?;
     codec::write_list_header(&mut out, kept.iter().len());
     for capability in kept.iter() {
@@ -46,6 +51,11 @@ pub(crate) fn encode(
         codec::write_str(&mut out, capability.node.as_bytes());
         codec::write_str(&mut out, capability.key.as_bytes());
         codec::write_int(&mut out, i64::try_from(capability.expires_ms).unwrap_or(i64::MAX));
+    }
+    if let Some(Version { sequence, hash }) = decided {
+        codec::write_list_header(&mut out, 2);
+        codec::write_str(&mut out, &sequence.to_be_bytes());
+        codec::write_str(&mut out, hash);
     }
     Ok(out.into())
 }
@@ -56,28 +66,39 @@ pub(crate) fn decode(bytes: &[u8], limits: &Limits) -> Result<Option<State>, Dec
         return Ok(None);
     }
     let broken = DecodeError::Unsupported("no object state");
-    let elements_max = ELEMENTS_MAX + limits.capabilities * CAPABILITY_ELEMENTS + 2;
+    let elements_max = ELEMENTS_MAX + limits.capabilities * CAPABILITY_ELEMENTS + 5;
     let Value::List(parts) = Value::decode_with(bytes, bounds(limits), elements_max)? else {
         return Err(broken);
     };
-    let Ok([fields, Value::List(kept)]) = <[Value; 2]>::try_from(parts) else { return Err(broken) };
-    let fields = match fields {
-        Value::Map(fields) => fields,
+    let (fields, kept, decided) = match parts.as_slice() {
+        [Value::Map(fields), Value::List(kept)] => (fields, kept, None),
+        [Value::Map(fields), Value::List(kept), decided] => {
+            (fields, kept, Some(version(decided).ok_or(broken.clone())?))
+        }
         _ => return Err(broken),
     };
     let kept: Option<Vec<_>> = kept.iter().map(capability).collect();
-    Ok(Some(State { fields, capabilities: Capabilities::restore(kept.ok_or(broken)?) }))
+    let capabilities = Capabilities::restore(kept.ok_or(broken)?);
+    Ok(Some(State { fields: fields.clone(), capabilities, decided }))
 }
 
 /// The state as another replica may have it: capabilities are this replica's own, since the contacts that they
 /// come from were made with it, and a copy must not multiply or invent them.
 pub(crate) fn without_capabilities(bytes: &Bytes, limits: &Limits) -> Result<Bytes, DecodeError> {
-    let Some(State { fields, .. }) = decode(bytes, limits)? else { return Ok(Bytes::new()) };
+    let Some(State { fields, decided, .. }) = decode(bytes, limits)? else { return Ok(Bytes::new()) };
     let write = |out: &mut Vec<u8>| {
         Value::Map(fields).encode_into(out);
         Ok(())
     };
-    encode(write, &Capabilities::default()).map_err(|_| DecodeError::Unsupported("no object state"))
+    encode(write, &Capabilities::default(), decided.as_ref())
+        .map_err(|_| DecodeError::Unsupported("no object state"))
+}
+
+fn version(value: &Value) -> Option<Version> {
+    let Value::List(parts) = value else { return None };
+    let [Value::Str(sequence), Value::Str(hash)] = parts.as_slice() else { return None };
+    let sequence = u64::from_be_bytes(<[u8; 8]>::try_from(&sequence[..]).ok()?);
+    Some(Version { sequence, hash: <[u8; 32]>::try_from(&hash[..]).ok()? })
 }
 
 fn capability(value: &Value) -> Option<Capability> {
@@ -95,16 +116,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_and_capabilities_come_back() {
+    fn what_was_kept_comes_back() {
         let mut kept = Capabilities::default();
         kept.grant(NodeId::from_bytes([3; 32]), Key::of("callback"), 5, 8);
         let write = |out: &mut Vec<u8>| {
             Value::map([("gets".into(), Value::Int(3))]).encode_into(out);
             Ok(())
         };
-        let bytes = encode(write, &kept).expect("the fields can be written");
-        let state = decode(&bytes, &Limits::default()).expect("it is a state").expect("it is not empty");
-        assert_eq!(state, State { fields: vec![("gets".into(), Value::Int(3))], capabilities: kept });
+        for decided in [None, Some(Version { sequence: u64::MAX, hash: [7; 32] })] {
+            let bytes = encode(write, &kept, decided.as_ref()).expect("the fields can be written");
+            let state = decode(&bytes, &Limits::default()).expect("it is a state").expect("it is not empty");
+            let fields = vec![("gets".into(), Value::Int(3))];
+            assert_eq!(state, State { fields, capabilities: kept.clone(), decided });
+        }
         assert_eq!(decode(&[], &Limits::default()), Ok(None));
     }
 
@@ -118,10 +142,12 @@ mod tests {
             fields().encode_into(out);
             Ok(())
         };
-        let state = encode(write, &kept).expect("the fields can be written");
+        let decided = Some(Version { sequence: 5, hash: [7; 32] });
+        let state = encode(write, &kept, decided.as_ref()).expect("the fields can be written");
         let copy = without_capabilities(&state, &limits).expect("it is a state");
         let copy = decode(&copy, &limits).expect("it is a state").expect("it is not empty");
         assert_eq!((copy.fields, copy.capabilities.iter().len()), (vec![("gets".into(), Value::Int(3))], 0));
+        assert_eq!(copy.decided, decided, "its fields come from those puts");
         assert_eq!(without_capabilities(&Bytes::new(), &limits), Ok(Bytes::new()));
         assert!(without_capabilities(&Bytes::from_static(b"\xc1"), &limits).is_err());
     }
@@ -146,7 +172,8 @@ mod tests {
                 fields.encode_into(out);
                 Ok(())
             };
-            let bytes = encode(write, &kept).expect("encodes");
+            let decided = Version { sequence: u64::MAX, hash: [7; 32] };
+            let bytes = encode(write, &kept, Some(&decided)).expect("encodes");
             assert!(decode(&bytes, &limits).is_ok());
         }
     }

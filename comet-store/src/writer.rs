@@ -258,16 +258,17 @@ impl StoreWriter {
         deletion: Option<Deletion>,
         now: WallMs,
     ) -> Result<Deleted, StoreError> {
-        let is_held = match self.held(key) {
-            Ok(held) => held.is_some_and(|held| held.expires_ms > now),
-            Err(StoreError::Corrupt { .. }) => true,
+        let found = match self.held(key) {
+            Ok(held) if held.as_ref().is_some_and(|held| held.expires_ms > now) => Deleted::Gone,
+            Ok(_) => Deleted::NotHeld,
+            Err(StoreError::Corrupt { .. }) => Deleted::Gone,
             Err(error) => return Err(error),
         };
         self.remove(key)?;
         if let Some(deletion) = deletion {
-            self.remember_deletion(key, deletion, now)?;
+            self.remember_deletion(key, deletion, found, now)?;
         }
-        Ok(if is_held { Deleted::Gone } else { Deleted::NotHeld })
+        Ok(found)
     }
 
     /// Decides an entry that the node keeps about itself.

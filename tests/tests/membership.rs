@@ -57,6 +57,8 @@ fn a_node_that_nobody_reaches_from_outside_takes_part_as_a_client() {
         hidden.hide();
         assert_eq!(role(hidden).await, Role::Unknown);
         sim.run_for(20 * SECOND).await;
+        assert_eq!(role(&cluster["n11"]).await, Role::Unknown, "one round of answers is not enough");
+        sim.run_for(80 * SECOND).await;
         let hidden = &cluster["n11"];
         assert_eq!(role(hidden).await, Role::Client);
         assert_eq!(role(&cluster["n1"]).await, Role::Server, "the control");

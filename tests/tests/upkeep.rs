@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use comet_node::config::NodeConfig;
 use comet_routing::Key;
-use comet_runtime::Value;
+use comet_runtime::{
+    Value,
+    dht::{Dht, Get, Read},
+};
 use comet_tests::harness::{Cluster, Sim, SimNode};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -140,6 +143,37 @@ fn fewer_replicas_than_the_put_made_are_kept_if_the_object_asks_for_fewer() {
         assert_eq!(cluster.holders_of("k").len(), 8);
         sim.run_for(5 * PERIOD).await;
         assert_eq!(names(&cluster.holders_of("k")), names(&cluster.closest_to("k", 3)));
+        cluster.check().await
+    });
+}
+
+const COLLECTOR: &str = "aso.seen = {}
+function aso:onUpdate(caller, value) self.seen[#self.seen + 1] = value end
+function aso:onGet() return self.seen end";
+
+#[test]
+fn an_object_hears_of_a_put_once_even_if_it_was_away_and_the_value_went_to_others() {
+    Sim::seeded(37).run(async |sim| {
+        let cluster = Cluster::start_with(&sim, 16, &every_ten_minutes()).await;
+        cluster["n1"].put_active("k", "x", COLLECTOR, Some(2)).await?;
+        sim.run_for(SECOND).await;
+        let holders = cluster.holders_of("k");
+        let own = names(&holders);
+        for holder in &holders {
+            holder.crash().await;
+        }
+        sim.run_for(MINUTE).await;
+        cluster.live().next().expect("others live").update("k", "U1").await?;
+        sim.run_for(MINUTE).await;
+        for holder in &holders {
+            holder.restart().await;
+        }
+        sim.run_for(6 * PERIOD).await;
+        assert_eq!(names(&cluster.holders_of("k")), own, "the values beside the object are gone");
+        let get = Get { key: Key::of("k"), payload: None, read: Read::All, deadline: None };
+        let answers = cluster.live().next().expect("some live").client().get(get).await?.answers;
+        let seen: Vec<_> = answers.into_iter().map(|answer| answer.value).collect();
+        assert_eq!(seen, vec![Value::List(vec!["U1".into()]); 2]);
         cluster.check().await
     });
 }

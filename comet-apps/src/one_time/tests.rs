@@ -53,6 +53,32 @@ async fn the_first_reader_gets_it_and_then_it_is_gone_everywhere() {
 }
 
 #[actix_rt::test]
+async fn a_replica_claims_for_nobody_who_names_another() {
+    let (swarm, object, holders) = swarm(21).await;
+    let other = swarm.node(holders[1]).id.to_string();
+    let naming = Value::map([("claimant".into(), other.as_str().into())]);
+    let unread = |unread: bool| Ok(Value::map([("unread".into(), unread.into())]));
+    assert_eq!(swarm.get_with("secret", naming.clone()), unread(true), "the nearest is asked and not meant");
+    assert!(swarm.sent("secret").is_empty(), "no vote was asked for");
+    assert_eq!(swarm.get_at(0, "secret"), Ok("burn".into()));
+    assert_eq!(swarm.get_with("secret", naming), unread(false));
+    assert_eq!(object.take(&swarm).await, Ok(None));
+}
+
+#[actix_rt::test]
+async fn a_node_next_to_the_key_that_does_not_hold_it_keeps_it_from_nobody() {
+    let swarm = TestSwarm::new(22, TestConfig { replicas: 5, ..TestConfig::default() });
+    let object = OneTime::at(Key::of("secret"));
+    let distance = |node: &usize| Key::of("secret").distance_to(&swarm.node(*node).id);
+    let nearest = (0..8).min_by_key(distance).expect("there are eight");
+    swarm.silence(nearest);
+    object.create(&swarm, "burn".into(), 5).await.expect("it is stored");
+    swarm.wake(nearest);
+    assert!(!swarm.holders("secret").contains(&nearest));
+    assert_eq!(object.take(&swarm).await, Ok(Some("burn".into())));
+}
+
+#[actix_rt::test]
 async fn a_minority_refuses_and_the_value_is_still_there_when_the_others_return() {
     let (swarm, object, holders) = swarm(2).await;
     assert_eq!(read_at(&swarm, &holders, 0, &[1]), Ok(declined(2)));

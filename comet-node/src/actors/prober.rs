@@ -77,7 +77,11 @@ impl Handler<SendProbe> for Prober {
         actix::spawn(async move {
             match probing.await {
                 Ok(Ok(())) => reached.do_send(ContactReached { contact: to }),
-                _ => unreachable.do_send(ContactUnreachable { id: to.id }),
+                Ok(Err(error)) if speaks_of_peer(error) => {
+                    unreachable.do_send(ContactUnreachable { id: to.id });
+                }
+                // The router forgets a probe about which it hears nothing.
+                Ok(Err(_)) | Err(_) => {}
             }
         });
     }
@@ -99,11 +103,16 @@ impl Handler<DialBack> for Prober {
             let _place = place;
             match probing.await {
                 Ok(Ok(())) => Ok(true),
-                // Neither says anything about the peer.
-                Ok(Err(TransportError::Busy | TransportError::Closed)) => Err(overloaded()),
-                Ok(Err(_)) => Ok(false),
+                Ok(Err(error)) if speaks_of_peer(error) => Ok(false),
+                Ok(Err(_)) => Err(overloaded()),
                 Err(_) => Err(Refusal::Stopping("the node".into())),
             }
         })
     }
+}
+
+/// True if a probe that failed so was made: the peer did not let it in. Otherwise this node had too much to do,
+/// or the peer has.
+fn speaks_of_peer(error: TransportError) -> bool {
+    !matches!(error, TransportError::Busy | TransportError::Closed)
 }

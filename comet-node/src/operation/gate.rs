@@ -13,7 +13,7 @@ use comet_store::{Act, Code, Deletion, Ownership, OwnershipError, Record, Statem
 
 use crate::{
     config::ReplicationConfig,
-    wire::{self, Object, Request, Summary, VALUE_BYTES_MAX},
+    wire::{self, Object, Request, STATE_BYTES_MAX, Summary},
 };
 
 /// How far ahead of this node's clock the sequence number of an unsigned put or deletion may be, in
@@ -181,7 +181,7 @@ impl Gate {
             return Err(not_owner(OwnershipError::Unsigned));
         }
         if !state.is_empty() {
-            let bounds = Bounds { bytes: VALUE_BYTES_MAX, depth: self.limits.depth + STATE_DEPTH };
+            let bounds = Bounds { bytes: STATE_BYTES_MAX, depth: self.limits.depth + STATE_DEPTH };
             Value::decode(&state, bounds).map_err(|error| unreadable("the state", &error))?;
         }
         let record = self.record(object, now_ms)?;

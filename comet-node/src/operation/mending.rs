@@ -17,10 +17,16 @@ pub fn mender(key: &Key, holders: &[(Contact, Version)], absent: &[Contact]) -> 
     (is_behind || is_missing).then_some(*mender)
 }
 
+/// Nodes that have to say that an object kept itself before a value is taken back from others: a single one may
+/// lie, and would have the value gone from all that stored it.
+const WITNESSES: usize = 2;
+
 /// The nodes that stored a plain value of this version beside an active object which, where it was, decided to
-/// keep itself: there the value should not be.
+/// keep itself: there the value should not be. That the object did takes [`WITNESSES`], or one where there could
+/// be no more beside a node that stored the value.
 pub fn strays(version: Version, stored: &[(Contact, Version)]) -> Vec<Contact> {
-    let is_overruled = stored.iter().any(|(_, kept)| *kept < version);
+    let witnesses = stored.iter().filter(|(_, kept)| *kept < version).count();
+    let is_overruled = witnesses >= WITNESSES.min(stored.len().saturating_sub(1)).max(1);
     let strays = stored.iter().filter(|(_, kept)| is_overruled && *kept == version);
     strays.map(|(node, _)| *node).collect()
 }
@@ -57,5 +63,13 @@ mod tests {
         assert_eq!(strays(version(7), &held(&[(1, 7), (2, 7)])), []);
         assert_eq!(strays(version(7), &held(&[(1, 5), (2, 7), (3, 5), (4, 7)])), [node(2), node(4)]);
         assert_eq!(strays(version(7), &held(&[(1, 9), (2, 7)])), [], "the other was put later");
+    }
+
+    #[test]
+    fn one_node_alone_does_not_have_a_value_taken_back_from_many() {
+        assert_eq!(strays(version(7), &held(&[(1, 5), (2, 7), (3, 7)])), []);
+        assert_eq!(strays(version(7), &held(&[(1, 5), (2, 7), (3, 5)])), [node(2)]);
+        assert_eq!(strays(version(7), &held(&[(1, 5), (2, 7)])), [node(2)], "there are but two");
+        assert_eq!(strays(version(7), &held(&[(2, 7)])), []);
     }
 }

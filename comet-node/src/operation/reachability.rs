@@ -1,8 +1,8 @@
 //! Whether this node can be reached from outside, as others find.
 //!
 //! A node cannot tell by itself: it may sit behind a network that lets nobody in. So it asks some contacts to
-//! dial it back. One that most of them cannot reach takes part as a client: it asks, and holds nothing that
-//! others would have to come for.
+//! dial it back. One that most of them cannot reach, twice in a row, takes part as a client: it asks, and holds
+//! nothing that others would have to come for.
 
 use std::{
     sync::{
@@ -24,7 +24,7 @@ const ANSWERS_MIN: usize = 3;
 pub const PROBE_DEADLINE: Duration = Duration::from_secs(3);
 /// The pause before the first round: a node that has just started is making its first contacts.
 const FIRST_ROUND_AFTER: Duration = Duration::from_secs(5);
-/// The pause after a round that told nothing.
+/// The pause after a round that told nothing, or nothing that is believed yet.
 const PAUSE_WHILE_UNKNOWN: Duration = Duration::from_secs(60);
 /// The pause between rounds. A network seldom changes.
 const PAUSE: Duration = Duration::from_secs(600);
@@ -72,6 +72,9 @@ impl OwnRole {
 #[derive(Clone, Debug, Default)]
 pub struct Reachability {
     role: Role,
+    /// True if most of those who answered in the last round could not reach this node. It takes another such
+    /// round, of other contacts perhaps, to believe them.
+    is_doubted: bool,
     reached: usize,
     not_reached: usize,
 }
@@ -97,17 +100,20 @@ impl Reachability {
     /// Ends the round: the role from now on.
     pub fn conclude(&mut self) -> Role {
         let enough = self.reached + self.not_reached >= ANSWERS_MIN;
-        if enough && self.not_reached > self.reached {
+        let is_doubted = enough && self.not_reached > self.reached;
+        if is_doubted && self.is_doubted {
             self.role = Role::Client;
         } else if self.reached > self.not_reached {
             self.role = Role::Server;
         }
+        self.is_doubted = is_doubted;
         self.role
     }
 
     /// How long to wait before the next round, ± 20 %.
     pub fn pause(&self, rng: &mut impl Rng) -> Duration {
-        let pause = if self.role == Role::Unknown { PAUSE_WHILE_UNKNOWN } else { PAUSE };
+        let is_open = self.role == Role::Unknown || self.is_doubted && self.role != Role::Client;
+        let pause = if is_open { PAUSE_WHILE_UNKNOWN } else { PAUSE };
         spread(pause, rng)
     }
 
@@ -145,8 +151,12 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_most_of_at_least_three_cannot_reach_is_a_client() {
-        let of = |reached, not_reached| judged(&mut Reachability::default(), reached, not_reached);
+    fn a_node_that_most_of_at_least_three_cannot_reach_twice_in_a_row_is_a_client() {
+        let of = |reached, not_reached| {
+            let mut reachability = Reachability::default();
+            judged(&mut reachability, reached, not_reached);
+            judged(&mut reachability, reached, not_reached)
+        };
         assert_eq!(of(0, 2), Role::Unknown, "two are too few");
         assert_eq!(of(0, 3), Role::Client);
         assert_eq!(of(1, 2), Role::Client);
@@ -159,6 +169,7 @@ mod tests {
     #[test]
     fn a_client_stays_one_until_most_can_reach_it() {
         let mut reachability = Reachability::default();
+        assert_eq!(judged(&mut reachability, 0, 4), Role::Unknown);
         assert_eq!(judged(&mut reachability, 0, 4), Role::Client);
         assert_eq!(judged(&mut reachability, 0, 0), Role::Client, "nobody answered");
         assert_eq!(judged(&mut reachability, 2, 2), Role::Client);
@@ -174,8 +185,22 @@ mod tests {
             (0..100).map(|_| reachability.pause(&mut rng).as_secs()).collect()
         };
         assert!(pauses(&reachability).iter().all(|second| (48..=72).contains(second)));
+        judged(&mut reachability, 3, 0);
+        assert!(pauses(&reachability).iter().all(|second| (480..=720).contains(second)));
+        judged(&mut reachability, 0, 3);
+        assert!(pauses(&reachability).iter().all(|second| (48..=72).contains(second)), "to be confirmed");
         judged(&mut reachability, 0, 3);
         assert!(pauses(&reachability).iter().all(|second| (480..=720).contains(second)));
+    }
+
+    #[test]
+    fn one_round_alone_makes_no_server_a_client() {
+        let mut reachability = Reachability::default();
+        assert_eq!(judged(&mut reachability, 4, 0), Role::Server);
+        assert_eq!(judged(&mut reachability, 0, 4), Role::Server);
+        assert_eq!(judged(&mut reachability, 0, 0), Role::Server);
+        assert_eq!(judged(&mut reachability, 1, 3), Role::Server, "not in a row");
+        assert_eq!(judged(&mut reachability, 1, 3), Role::Client);
     }
 
     #[test]

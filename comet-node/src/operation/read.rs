@@ -66,6 +66,8 @@ pub enum ReadStep<T> {
 pub struct ReadOutcome<T> {
     /// At least one answer, nearest first; else why there is none.
     pub result: Result<Vec<(Contact, T)>, Refusal>,
+    /// All answers, nearest first, those included that did not agree enough to be a result.
+    pub heard: Vec<(Contact, T)>,
     /// Who refused or failed, nearest first; not those who merely do not hold the object.
     pub failed: Vec<(Contact, Refusal)>,
     /// Who is there and does not hold the object, nearest first.
@@ -257,15 +259,13 @@ impl<T: Clone> Read<T> {
             Rule::All | Rule::Quorum { .. } => self.roster.failures(Some(&unheard)),
         };
         failed.retain(|(_, refusal)| *refusal != Refusal::NotFound);
+        let (heard, absent) = (self.roster.answers(), self.roster.absent());
         let result = match self.rule {
-            Rule::First => self.roster.answers().into_iter().next().map(|first| vec![first]),
-            Rule::All => Some(self.roster.answers()).filter(|answers| !answers.is_empty()),
-            Rule::Quorum { same, .. } => {
-                Some(self.roster.answers()).filter(|_| self.agreeing(same).len() >= self.needed())
-            }
+            Rule::First => heard.first().map(|first| vec![first.clone()]),
+            Rule::All => Some(heard.clone()).filter(|answers| !answers.is_empty()),
+            Rule::Quorum { same, .. } => (self.agreeing(same).len() >= self.needed()).then(|| heard.clone()),
         };
-        let absent = self.roster.absent();
-        ReadOutcome { result: result.ok_or_else(|| self.failure(tally, late)), failed, absent }
+        ReadOutcome { result: result.ok_or_else(|| self.failure(tally, late)), heard, failed, absent }
     }
 
     fn failure(&self, tally: &Tally, late: bool) -> Refusal {

@@ -31,7 +31,9 @@ enum Standing {
     Holds,
     /// It holds a higher one.
     IsAhead,
-    /// It holds nothing, or a lower version.
+    /// It holds a lower version.
+    IsBehind,
+    /// It holds nothing.
     Lacks,
     /// A copy is on its way.
     IsSent,
@@ -142,7 +144,8 @@ impl Check {
         let standing = match verdict {
             Verdict::Same => Standing::Holds,
             Verdict::Newer => Standing::IsAhead,
-            Verdict::Older | Verdict::Missing => Standing::Lacks,
+            Verdict::Older => Standing::IsBehind,
+            Verdict::Missing => Standing::Lacks,
             // Its copy deleted itself there and is not to be brought back.
             Verdict::Left => Standing::Refuses,
             Verdict::Gone { sequence, ownership } if sequence >= sequence_here => {
@@ -162,17 +165,29 @@ impl Check {
     /// Nodes to be sent a copy; from now on it is on its way. None once the object was deleted. That somebody claims
     /// to have something newer stops nobody: if it is true, the newer copy comes after this one.
     pub fn copies(&mut self) -> Vec<Contact> {
-        if self.deletion().is_some() {
-            return Vec::new();
-        }
+        let next = self.next_to_send();
         let mut sent = Vec::new();
         for (node, standing) in &mut self.nodes {
-            if *standing == Standing::Lacks {
+            if Some(&*standing) == next.as_ref() {
                 *standing = Standing::IsSent;
                 sent.push(*node);
             }
         }
         sent
+    }
+
+    /// Who is to be sent a copy next: first those who hold something older. Where that is an active object which
+    /// keeps itself, this copy should not be here at all, and is not spread to others.
+    fn next_to_send(&self) -> Option<Standing> {
+        let count = |of: Standing| self.count(|standing| *standing == of);
+        if self.deletion().is_some() {
+            return None;
+        }
+        if count(Standing::IsBehind) > 0 {
+            return Some(Standing::IsBehind);
+        }
+        let undecided = count(Standing::IsSent) + count(Standing::Keeps);
+        (undecided == 0).then_some(Standing::Lacks)
     }
 
     /// What came of a copy.
@@ -286,10 +301,11 @@ mod tests {
         check.on_verdict(&node(3).id, Verdict::Missing);
         assert_eq!(check.ask(), [node(4)]);
         check.on_verdict(&node(4).id, Verdict::Older);
-        assert_eq!(check.copies(), [node(3), node(4)]);
+        assert_eq!(check.copies(), [node(4)], "first those who might object");
         assert_eq!(check.copies(), [], "a copy is sent once");
-        check.on_copied(&node(3).id, Copied::Held(version(5)));
         check.on_copied(&node(4).id, Copied::Refused);
+        assert_eq!(check.copies(), [node(3)]);
+        check.on_copied(&node(3).id, Copied::Held(version(5)));
         assert_eq!(check.conclusion(), Conclusion::Short);
         assert_eq!(check.ask(), [node(5)]);
         check.on_verdict(&node(5).id, Verdict::Same);
@@ -369,9 +385,10 @@ mod tests {
         let mut check = check(2);
         check.ask();
         check.on_verdict(&node(1).id, Verdict::Older);
-        check.on_verdict(&node(3).id, Verdict::Same);
-        check.copies();
+        check.on_verdict(&node(3).id, Verdict::Missing);
+        assert_eq!(check.copies(), [node(1)]);
         check.on_copied(&node(1).id, Copied::Held(version(4)));
+        assert_eq!(check.copies(), [], "what should not be here is not spread");
         assert_eq!(check.conclusion(), Conclusion::Overruled { by: 1 });
     }
 

@@ -65,7 +65,7 @@ pub const FRAME_BYTES_MAX: usize = 2 * VALUE_BYTES_MAX + CODE_BYTES_MAX + FIELDS
 pub const VALUE_BYTES_MAX: usize = 64 * 1024;
 
 /// Longest state of a copy: fields as large as a value, and what encloses them.
-pub const STATE_BYTES_MAX: usize = VALUE_BYTES_MAX + 64;
+pub const STATE_BYTES_MAX: usize = VALUE_BYTES_MAX + 128;
 
 /// Largest handler source.
 pub const CODE_BYTES_MAX: usize = 16 * 1024;

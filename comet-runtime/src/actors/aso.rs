@@ -180,7 +180,13 @@ impl Aso {
         reply: Reply,
         ctx: &mut Context<Self>,
     ) {
-        match rules::on_put(&self.record, &record, caller.origin, self.object.has("onUpdate")) {
+        let has_handler = self.object.has("onUpdate");
+        if has_handler && rules::is_decided(&self.object, &record.version, caller.origin) {
+            let served = Served::Stored { version: self.record.version, usage: Usage::default() };
+            reply.send(Ok(served)).ok();
+            return;
+        }
+        match rules::on_put(&self.record, &record, caller.origin, has_handler) {
             OnPut::Renew => self.renew(&record, reply, ctx),
             OnPut::Refuse(refusal) => {
                 reply.send(Err(refusal)).ok();

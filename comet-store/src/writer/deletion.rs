@@ -1,9 +1,17 @@
 //! Remembering deletions, so that a replica that was away cannot bring an object back (attack E11).
+//!
+//! Anybody can have deletions remembered of what nobody owns and nobody ever held, at the price of a small
+//! request each. Such a one has only to outlive puts that are under way, so its time is short; and since the one
+//! that would be forgotten first makes room, a flood of them pushes out one another.
 
 use comet_routing::{Key, clock::WallMs};
 
 use super::StoreWriter;
 use crate::{Deleted, Deletion, StoreError, Version, codec::Tombstone, engine::Table};
+
+/// How long an unsigned deletion of what was not held here is remembered at most: an hour, many times the
+/// longest that an operation takes.
+const UNHELD_SECONDS: u64 = 3_600;
 
 impl StoreWriter {
     /// Forgets a record whose version is still this one, without remembering that.
@@ -15,20 +23,29 @@ impl StoreWriter {
         Ok(Deleted::Gone)
     }
 
-    /// Remembers a deletion, unless a higher one is remembered already; the oldest memory makes room if there
-    /// are too many.
+    /// Remembers what a deletion found so, unless a higher one is remembered already; the memory that would end
+    /// first makes room if there are too many.
     pub(super) fn remember_deletion(
         &mut self,
         key: &Key,
         deletion: Deletion,
+        found: Deleted,
         now: WallMs,
     ) -> Result<(), StoreError> {
         let held = self.tombstone(key)?;
+        let seconds = match found {
+            Deleted::NotHeld if deletion.ownership.is_none() => {
+                UNHELD_SECONDS.min(self.config.tombstone_ttl_seconds)
+            }
+            Deleted::NotHeld | Deleted::Gone => self.config.tombstone_ttl_seconds,
+        };
+        let expires_ms = now.saturating_add(seconds.saturating_mul(1_000));
+        // What is remembered for long already is not forgotten sooner because it is deleted again.
+        let expires_ms = held.as_ref().map_or(expires_ms, |held| held.expires_ms.max(expires_ms));
         let deletion = match &held {
             Some(held) => held.clone().deletion().or_higher(deletion),
             None => deletion,
         };
-        let expires_ms = now.saturating_add(self.config.tombstone_ttl_seconds.saturating_mul(1_000));
         self.set_tombstone(key, held.as_ref(), Some(Tombstone::new(deletion, expires_ms)));
         if self.tombstones <= self.config.tombstones_max {
             return Ok(());
@@ -68,11 +85,47 @@ impl StoreWriter {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{STORED, commit, put, store};
+    use super::{
+        super::tests::{STORED, commit, put, store},
+        UNHELD_SECONDS,
+    };
     use crate::{
         Deleted, Deletion, PutOutcome, Rule, StoreConfig, in_memory,
         sample::{NOW, owned, plain},
     };
+
+    #[test]
+    fn a_flood_of_deletions_of_nothing_pushes_out_no_deletion_of_something() {
+        let (mut writer, reader) = in_memory(StoreConfig { tombstones_max: 3, ..StoreConfig::default() });
+        let (held, signed) = (plain("held", 1, b""), owned(1, "signed", 1, b""));
+        put(&mut writer, &held, Rule::IfNewer).unwrap();
+        writer.delete(&held.key, Some(Deletion::up_to(2, None)), NOW).unwrap();
+        writer.delete(&signed.key, Some(Deletion::up_to(2, signed.ownership.clone())), NOW).unwrap();
+        let flood: Vec<_> = (0..9).map(|n| plain(&n.to_string(), 1, b"").key).collect();
+        for (at, key) in (1..).zip(&flood) {
+            writer.delete(key, Some(Deletion::up_to(2, None)), NOW + at).unwrap();
+            commit(&mut writer);
+        }
+        let is_remembered = |key| reader.tombstone(key).unwrap().is_some();
+        assert_eq!([&held.key, &signed.key].map(is_remembered), [true, true]);
+        let of_flood: Vec<_> = flood.iter().map(is_remembered).collect();
+        assert_eq!(of_flood, [false, false, false, false, false, false, false, false, true]);
+    }
+
+    #[test]
+    fn a_deletion_of_what_is_gone_already_does_not_shorten_the_memory_of_it() {
+        let (mut writer, reader) = store();
+        let (held, never) = (plain("held", 1, b""), plain("never", 1, b""));
+        put(&mut writer, &held, Rule::IfNewer).unwrap();
+        for key in [&held.key, &held.key, &never.key] {
+            writer.delete(key, Some(Deletion::up_to(2, None)), NOW).unwrap();
+            commit(&mut writer);
+        }
+        writer.sweep(NOW + UNHELD_SECONDS * 1_000).unwrap();
+        commit(&mut writer);
+        assert_eq!(reader.tombstone(&held.key), Ok(Some(Deletion::up_to(2, None))));
+        assert_eq!(reader.tombstone(&never.key), Ok(None));
+    }
 
     #[test]
     fn the_deletion_that_would_be_forgotten_first_makes_room() {

@@ -113,6 +113,7 @@ mod tests {
     fn a_deletion_is_forgotten_when_its_time_is_over() {
         let (mut writer, reader) = store();
         let record = plain("a", 1, b"");
+        put(&mut writer, &record, Rule::IfNewer).unwrap();
         let deletion = Deletion::unsigned(record.version);
         writer.delete(&record.key, Some(deletion.clone()), NOW).unwrap();
         commit(&mut writer);

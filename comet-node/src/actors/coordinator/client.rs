@@ -65,22 +65,23 @@ impl Operation {
     pub(super) async fn put(self, put: Put, reply: oneshot::Sender<Result<PutReport, Refusal>>) {
         let mut reply = Some(reply);
         let mut attempts_left = if put.owner.is_some() { 0 } else { OUTRUN_MAX };
-        while let Some(held) = self.put_once(put.clone(), &mut reply, attempts_left).await {
-            // A peer that makes a number up does not move this node's puts beyond what others take.
-            let held = held.min(self.access.gate.sequence_max(self.access.clock.wall_ms()));
-            self.last_sequence.set(self.last_sequence.get().max(held));
+        let mut sequence = put.owner.as_ref().map_or_else(|| self.next_sequence(), |(sequence, _)| *sequence);
+        while let Some(held) = self.put_once(put.clone(), sequence, &mut reply, attempts_left).await {
+            // It orders this put alone: a peer that makes a number up moves no other operation.
+            sequence = self.next_sequence().max(held + 1);
             attempts_left -= 1;
         }
     }
 
-    /// Puts once and reports, unless the put was outrun and attempts are left: then the sequence that it met.
+    /// Puts once and reports, unless the put was outrun by a sequence that can be outdone, and attempts are left:
+    /// then that sequence.
     async fn put_once(
         &self,
         put: Put,
+        sequence: u64,
         reply: &mut Option<oneshot::Sender<Result<PutReport, Refusal>>>,
         attempts_left: u8,
     ) -> Option<u64> {
-        let sequence = put.owner.as_ref().map_or_else(|| self.next_sequence(), |(sequence, _)| *sequence);
         let version =
             Version { sequence, hash: content_hash(put.code.as_ref().map(|code| &code.hash), &put.data) };
         let (key, is_plain) = (put.key, put.code.is_none() && put.owner.is_none());
@@ -88,8 +89,11 @@ impl Operation {
         let (replicas, ttl_seconds) = (object.replicas, self.access.gate.granted_seconds(object.ttl_seconds));
         let ttl = Duration::from_secs(ttl_seconds);
         let mut outrun_by = None;
+        let sequence_max = self.access.gate.sequence_max(self.access.clock.wall_ms());
         let mut report = |result| match result {
-            Err(Refusal::Stale { held_sequence }) if attempts_left > 0 => outrun_by = Some(held_sequence),
+            Err(Refusal::Stale { held_sequence }) if attempts_left > 0 && held_sequence < sequence_max => {
+                outrun_by = Some(held_sequence);
+            }
             // Whoever asked may have stopped waiting.
             result => drop(reply.take().map(|reply| reply.send(result))),
         };
@@ -130,14 +134,14 @@ impl Operation {
         };
         let limits = self.access.gate.limits();
         let outcome = conversation.read(read, |reply| Got::read(reply, limits)).await;
+        // Replicas that differ are what may have kept the read from a result.
+        let holders: Vec<_> = outcome.heard.iter().map(|(replica, got)| (*replica, got.version)).collect();
+        self.mend(get.key, &holders, &outcome.absent);
         let is_own = |node: &Contact| node.id == self.access.own.id;
         if matches!(outcome.result, Err(Refusal::NotFound)) && outcome.absent.iter().all(is_own) {
             self.must_not_be_cut_off()?;
         }
-        let answers = outcome.result?;
-        let holders: Vec<_> = answers.iter().map(|(replica, got)| (*replica, got.version)).collect();
-        self.mend(get.key, &holders, &outcome.absent);
-        let answers = answers.into_iter().map(|(replica, got)| got.by(replica)).collect();
+        let answers = outcome.result?.into_iter().map(|(replica, got)| got.by(replica)).collect();
         Ok(GetReport { answers, failed: outcome.failed })
     }
 

@@ -180,7 +180,35 @@ fn an_unsigned_put_that_another_nodes_clock_outran_is_put_after_it() {
                 request => panic!("no put but {request:?}"),
             })
             .collect();
-        assert_eq!(sequences, [WALL_MS * 1_000, held_sequence + 1, held_sequence + 2]);
+        assert_eq!(sequences, [WALL_MS * 1_000, held_sequence + 1, held_sequence + 1]);
+    });
+}
+
+#[test]
+fn what_a_peer_says_to_outrun_one_put_moves_no_other() {
+    paused(async {
+        let held_sequence = (WALL_MS + 3_600_000) * 1_000;
+        let stale = answering(1, Err(Refusal::Stale { held_sequence }));
+        let station = Station::start(node(9), [stale, storing(2)], no_change);
+        station.coordinator.send(put(1)).await.unwrap().unwrap_err();
+        station.requests().await;
+        let elsewhere = PutObject(Put { replicas: Some(2), key: Key::of("elsewhere"), ..put(2).0 });
+        station.coordinator.send(elsewhere).await.unwrap().ok();
+        let requests = station.requests().await;
+        let Some((_, _, Request::Put { object, .. })) = requests.first() else { panic!("{requests:?}") };
+        assert!(object.sequence < (WALL_MS + 60_000) * 1_000, "{}", object.sequence);
+    });
+}
+
+#[test]
+fn a_sequence_that_no_put_can_outdo_ends_it() {
+    paused(async {
+        let held_sequence = u64::MAX;
+        let stale = answering(1, Err(Refusal::Stale { held_sequence }));
+        let station = Station::start(node(9), [stale], no_change);
+        let refused = station.coordinator.send(put(1)).await.unwrap();
+        assert_eq!(refused, Err(Refusal::Stale { held_sequence }));
+        assert_eq!(station.requests().await.len(), 1);
     });
 }
 

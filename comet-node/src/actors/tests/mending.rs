@@ -42,6 +42,19 @@ fn a_holder_of_the_newest_version_is_asked_to_see_to_those_who_are_behind_once_a
 }
 
 #[test]
+fn replicas_that_differ_too_much_for_a_quorum_are_seen_to_as_well() {
+    paused(async {
+        let peers = [holding(1, 5), holding(2, 7), holding(3, 6)];
+        let station = Station::start(node(9), peers, |_| ());
+        let refused = station.coordinator.send(get(Read::Quorum(2))).await.unwrap();
+        assert!(matches!(refused, Err(Refusal::NoQuorum { .. })), "{refused:?}");
+        sleep(ms(100)).await;
+        let checks = |request: &Request| *request == Request::Check { key: key() };
+        assert_eq!(told(&station, checks).await, [node(2)]);
+    });
+}
+
+#[test]
 fn a_holder_is_asked_when_a_nearer_node_lacks_the_object() {
     paused(async {
         let peers = [answering(1, Err(Refusal::NotFound)), holding(2, 5)];
@@ -59,13 +72,23 @@ fn a_value_that_went_past_an_object_which_kept_itself_is_taken_back() {
         let data = Value::Int(1).encode();
         let put_version = Version { sequence: WALL_MS * 1_000, hash: content_hash(None, &data) };
         let storing = |n, version| answering(n, Ok(Reply::Stored { version, usage: Usage::default() }));
-        let peers = [storing(1, version(5)), storing(2, put_version), storing(3, put_version)];
-        let station = Station::start(node(9), peers, |_| ());
-        let put =
-            Put { key: key(), data, code: None, ttl: None, replicas: Some(3), owner: None, deadline: None };
-        station.coordinator.send(PutObject(put)).await.unwrap().unwrap();
-        sleep(ms(1_000)).await;
-        let taken_back = Request::Withdraw { key: key(), version: put_version };
-        assert_eq!(told(&station, |request| *request == taken_back).await, [node(2), node(3)]);
+        for (second, expected) in [(version(5), vec![node(3), node(4)]), (put_version, vec![])] {
+            let peers = [(1, version(5)), (2, second), (3, put_version), (4, put_version)];
+            let station = Station::start(node(9), peers.map(|(n, kept)| storing(n, kept)), |_| ());
+            let data = data.clone();
+            let put = Put {
+                key: key(),
+                data,
+                code: None,
+                ttl: None,
+                replicas: Some(4),
+                owner: None,
+                deadline: None,
+            };
+            station.coordinator.send(PutObject(put)).await.unwrap().unwrap();
+            sleep(ms(1_000)).await;
+            let taken_back = Request::Withdraw { key: key(), version: put_version };
+            assert_eq!(told(&station, |request| *request == taken_back).await, expected);
+        }
     });
 }

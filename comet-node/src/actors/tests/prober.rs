@@ -143,3 +143,14 @@ fn a_node_that_could_not_dial_says_so_instead_of_calling_the_peer_unreachable() 
         assert_eq!(Post::start(true).dial_back(1).await, overloaded());
     });
 }
+
+#[test]
+fn a_probe_that_was_not_made_does_not_count_against_a_newcomer() {
+    paused(async {
+        let post = Post::start(true);
+        post.prober.do_send(SendProbe { to: node(1) });
+        sleep(ms(50)).await;
+        assert_eq!(post.wall.send(TakeProbed).await.unwrap(), [node(1)]);
+        assert_eq!(post.router.send(TakeReported).await.unwrap(), []);
+    });
+}

@@ -174,7 +174,7 @@ fn copies_go_only_to_those_who_lack_the_object_or_are_behind() {
         let (digests, copies) = told.split_at(3);
         let asked = [1, 2, 3].map(|n| ToldPeer::Digest(node(n), 1));
         assert!(asked.iter().all(|digest| digests.contains(digest)), "{told:?}");
-        assert_eq!(copies, [ToldPeer::Copy(node(2), key()), ToldPeer::Copy(node(3), key())]);
+        assert_eq!(copies, [ToldPeer::Copy(node(3), key()), ToldPeer::Copy(node(2), key())]);
         assert!(visits(&yard.objects).await.is_empty());
         sleep(PERIOD * 2).await;
         let later = yard.told().await;

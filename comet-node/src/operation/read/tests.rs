@@ -57,7 +57,12 @@ fn the_nearest_replica_answers_and_nobody_else_is_asked() {
     read.on_answer(&node(1), 7);
     assert_eq!(
         done(&mut read, now),
-        ReadOutcome { result: Ok(vec![(node(1), 7)]), failed: vec![], absent: vec![] }
+        ReadOutcome {
+            result: Ok(vec![(node(1), 7)]),
+            heard: vec![(node(1), 7)],
+            failed: vec![],
+            absent: vec![]
+        }
     );
 }
 
@@ -80,7 +85,12 @@ fn a_slow_handler_is_waited_for_until_the_deadline() {
     let late = Refusal::Timeout { deadline_ms: 5_000 };
     assert_eq!(
         outcome,
-        ReadOutcome { result: Err(late.clone()), failed: vec![(node(1), late)], absent: vec![] }
+        ReadOutcome {
+            result: Err(late.clone()),
+            heard: vec![],
+            failed: vec![(node(1), late)],
+            absent: vec![]
+        }
     );
 }
 
@@ -96,7 +106,7 @@ fn nothing_is_found_only_when_the_closest_live_nodes_said_so() {
     assert_eq!(asked(&mut read, now).0, nodes([4]), "a dead node has no say");
     read.on_refused(&node(4), Refusal::NotFound);
     let (failed, absent) = (vec![(node(3), gone())], [1, 2, 4].map(node).to_vec());
-    let outcome = ReadOutcome { result: Err(Refusal::NotFound), failed, absent };
+    let outcome = ReadOutcome { result: Err(Refusal::NotFound), heard: vec![], failed, absent };
     assert_eq!(done(&mut read, now), outcome);
 }
 
@@ -143,9 +153,12 @@ fn all_live_replicas_are_heard_and_a_dead_one_is_replaced() {
     read.on_answer(&node(4), 4);
     read.on_refused(&node(1), Refusal::NotFound);
     read.on_answer(&node(3), 3);
-    let answers = Ok(vec![(node(3), 3), (node(4), 4)]);
+    let answers = vec![(node(3), 3), (node(4), 4)];
     let (failed, absent) = (vec![(node(2), gone())], nodes([1]));
-    assert_eq!(done(&mut read, now), ReadOutcome { result: answers, failed, absent });
+    assert_eq!(
+        done(&mut read, now),
+        ReadOutcome { result: Ok(answers.clone()), heard: answers, failed, absent }
+    );
 }
 
 #[test]

@@ -127,7 +127,13 @@ impl Aso {
     fn conclude(&mut self, errand: Errand, outcome: Outcome, usage: Usage, ctx: &mut Context<Self>) {
         let version = self.record.version;
         match (errand, outcome) {
-            (errand, Outcome::Refuse(reason)) => self.refuse(errand, Refusal::Refused(reason), ctx),
+            (errand, Outcome::Refuse(reason)) => {
+                if let Errand::Update { record, .. } = &errand {
+                    self.object.note_decided(record.version);
+                    self.changed(ctx);
+                }
+                self.refuse(errand, Refusal::Refused(reason), ctx);
+            }
             (Errand::Answer(reply), Outcome::Reply(value)) => {
                 let served = Served::Got { value, version, active: true, usage };
                 if self.object.policy().durable && self.is_unsaved() {
@@ -142,7 +148,9 @@ impl Aso {
                     Err(refusal) => drop(reply.send(Err(refusal))),
                 }
             }
-            (Errand::Update { reply, .. }, Outcome::Handled) => {
+            (Errand::Update { reply, record, .. }, Outcome::Handled) => {
+                self.object.note_decided(record.version);
+                self.changes += 1;
                 self.save(Some((reply, Served::Stored { version, usage })), ctx);
             }
             (Errand::Delete { reply, deletion }, Outcome::Accept) => {

@@ -118,3 +118,62 @@ async fn who_waits_when_the_node_stops_hears_just_that() {
     world.pass(1).await;
     assert!(!object.connected() && !arriving.connected());
 }
+
+/// Handles every put itself, keeps what came, and refuses what is called so.
+const COLLECTOR: &str = "aso.n = 0
+    function aso:onUpdate(caller, value)
+      if value == 'no' then return false, 'no' end
+      self.n = self.n + 1
+    end
+    function aso:onGet() return self.n end";
+
+fn offered(sequence: u64, value: &str, origin: Origin) -> Visit {
+    let data = Value::from(value).encode();
+    let version = Version { sequence, hash: content_hash(None, &data) };
+    let record = Box::new(Record { data, version, ..record(sequence, None) });
+    Visit::Put { caller: Caller { origin, ..caller() }, record, trail: Trail::FRESH }
+}
+
+#[actix::test]
+async fn a_put_that_was_decided_is_not_offered_again_by_replicas_or_when_it_comes_twice() {
+    let world = World::new();
+    let object = world.resting(COLLECTOR);
+    let kept = record(1, Some(COLLECTOR)).version;
+    for (sequence, value, origin, runs) in [
+        (5, "a", Origin::Client, 1),
+        (5, "a", Origin::Client, 1),
+        (5, "a", Origin::Replica, 1),
+        (4, "late", Origin::Replica, 1),
+        (4, "late", Origin::Client, 2),
+        (6, "missed", Origin::Replica, 3),
+        (6, "missed", Origin::Replica, 3),
+    ] {
+        let stored = visit(&object, offered(sequence, value, origin)).await.expect("it is answered");
+        assert!(matches!(stored, Ok(Served::Stored { version, .. }) if version == kept), "{stored:?}");
+        assert_eq!(value_of(&object).await, runs, "{sequence} {value} {origin:?}");
+    }
+    assert!(visit(&object, offered(7, "no", Origin::Client)).await.expect("it is answered").is_err());
+    let again = visit(&object, offered(7, "no", Origin::Replica)).await.expect("it is answered");
+    assert!(
+        matches!(again, Ok(Served::Stored { version, .. }) if version == kept),
+        "it was decided: {again:?}"
+    );
+}
+
+async fn value_of(object: &Addr<Aso>) -> i64 {
+    value(get(object, "")).await.expect("it answers").as_int().expect("a number")
+}
+
+#[actix::test]
+async fn what_was_decided_is_known_after_a_restart() {
+    let world = World::new();
+    let object = world.resting(COLLECTOR);
+    visit(&object, offered(5, "a", Origin::Client)).await.expect("it is answered").expect("it is handled");
+    let Ok(Ok(Served::Inspected(holding))) = visit(&object, Visit::Inspect).await else {
+        panic!("it cannot be inspected")
+    };
+    let (shared, record) = (world.shared(), holding.record);
+    let object = Aso::resting(shared.clone(), activate(&shared, &record), record, None).start();
+    visit(&object, offered(5, "a", Origin::Replica)).await.expect("it is answered").expect("it is known");
+    assert_eq!(value_of(&object).await, 1);
+}
