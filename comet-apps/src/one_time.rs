@@ -128,7 +128,9 @@ impl OneTime {
             }
             // A claim that failed, or takes too long, may have won: nobody else is to claim for this reader.
             let failed = report.failed.into_iter().find(|(node, _)| node.id == claimant);
-            if let Some((_, refusal)) = failed.filter(|(_, why)| !matches!(why, Refusal::Unreachable(_))) {
+            if let Some((_, refusal)) =
+                failed.filter(|(_, why)| !matches!(why, Refusal::NotFound | Refusal::Unreachable(_)))
+            {
                 return Err(refusal.into());
             }
             let unread = |value: &Value| value.field("unread") == Some(&true.into());
