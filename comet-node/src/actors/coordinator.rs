@@ -36,12 +36,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use super::{Carry, CheckSoon};
 use crate::{
     config::ReplicationConfig,
-    operation::{Company, Gate, OwnRole, Period},
-    upkeep::Cooldown,
+    operation::{Company, Gate, OwnRole, Pauses, Period},
 };
 
 /// How often this node asks at most that the replicas of one object be seen to.
 const MENDED_EVERY: Duration = Duration::from_secs(60);
+
+/// Objects for which this was asked and is remembered.
+const MENDED_MAX: usize = 8_192;
 
 /// The longest that a client's operation may take.
 const DEADLINE_MAX: Duration = Duration::from_secs(60);
@@ -133,7 +135,7 @@ pub struct Coordinator {
     mailbox: usize,
     running: Arc<Semaphore>,
     last_sequence: Rc<Cell<u64>>,
-    mended: Rc<RefCell<Cooldown>>,
+    mended: Rc<RefCell<Pauses<Key>>>,
     object_requests_per_second: u32,
     object_requests: MessageBucket,
 }
@@ -144,7 +146,7 @@ struct Operation {
     replication: Rc<ReplicationConfig>,
     period: Period,
     last_sequence: Rc<Cell<u64>>,
-    mended: Rc<RefCell<Cooldown>>,
+    mended: Rc<RefCell<Pauses<Key>>>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -158,7 +160,7 @@ impl Coordinator {
             mailbox: config.mailbox,
             running: Arc::new(Semaphore::new(config.operations_max.min(Semaphore::MAX_PERMITS))),
             last_sequence: Rc::default(),
-            mended: Rc::new(RefCell::new(Cooldown::new(MENDED_EVERY))),
+            mended: Rc::new(RefCell::new(Pauses::new(MENDED_EVERY, MENDED_MAX))),
             object_requests_per_second: config.object_requests_per_second,
             object_requests,
         }

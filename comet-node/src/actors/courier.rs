@@ -22,7 +22,7 @@ use tokio::{sync::oneshot, time};
 
 use crate::{
     operation::Heard,
-    transport::{Ask, TransportError},
+    transport::{self, Ask, TransportError},
     wire::{CONTACTS_MAX, Reply, Request, decode_answer},
 };
 
@@ -44,6 +44,16 @@ pub struct Carry {
     pub overdue: oneshot::Sender<Overdue>,
     /// Fires once. When its receiver is dropped the request is called off.
     pub answer: oneshot::Sender<Heard>,
+}
+
+impl Carry {
+    /// For whoever waits until the deadline and does not care what takes too long. If no courier takes it, the
+    /// receiver ends without an answer.
+    pub fn patient(to: Contact, request: Bytes, deadline: Duration) -> (Self, oneshot::Receiver<Heard>) {
+        let (overdue, _) = oneshot::channel();
+        let (answer, heard) = oneshot::channel();
+        (Self { to, request, deadline, overdue, answer }, heard)
+    }
 }
 
 /// What takes too long.
@@ -224,16 +234,9 @@ impl Errand {
                 biased;
                 measured = &mut acknowledged, if awaits_acknowledgement => {
                     awaits_acknowledgement = false;
-                    if let Ok(measured) = measured {
-                        let now = self.clock.now();
-                        let taken = now.saturating_duration_since(sent);
-                        rtt = Some(taken);
-                        let mut timeouts = self.timeouts.borrow_mut();
-                        if is_stranger {
-                            timeouts.observe_first(taken);
-                        }
-                        let estimated = Rtt::estimated(measured.smoothed, measured.variation);
-                        timeouts.learn(self.to.id, estimated, now);
+                    rtt = measured.ok().map(|measured| self.learn(measured, sent));
+                    if let Some(taken) = rtt.filter(|_| is_stranger) {
+                        self.timeouts.borrow_mut().observe_first(taken);
                     }
                 }
                 outcome = &mut reply => break outcome.unwrap_or(Err(TransportError::Closed)),
@@ -255,6 +258,14 @@ impl Errand {
                 Delivery::failed(refusal_of(error, deadline))
             }
         }
+    }
+
+    /// The peer has acknowledged the request: its timeout follows what the connection measured. Returns how long
+    /// that took, connecting included.
+    fn learn(&self, measured: transport::Rtt, sent: Instant) -> Duration {
+        let estimated = Rtt::estimated(measured.smoothed, measured.variation);
+        self.timeouts.borrow_mut().learn(self.to.id, estimated, self.clock.now());
+        self.since(sent)
     }
 
     fn since(&self, sent: Instant) -> Duration {

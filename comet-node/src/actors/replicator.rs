@@ -23,7 +23,7 @@ use comet_store::{Held, Ownership, StoreError, StoreReader, Version};
 use futures_util::{StreamExt, stream};
 use rand::RngExt;
 use rand_chacha::ChaCha12Rng;
-use tokio::{sync::oneshot, time};
+use tokio::time;
 
 use super::Carry;
 use crate::{
@@ -418,10 +418,7 @@ impl Surveyor {
     /// Sends a request when the budget allows it, and waits for the answer.
     async fn ask(&self, to: Contact, request: Bytes, budget: &RefCell<Budget>) -> Heard {
         self.pace(request.len(), budget).await;
-        let (answer, heard) = oneshot::channel();
-        let (suspected, _) = oneshot::channel();
-        let carry = Carry { to, request, deadline: DEADLINE, overdue: suspected, answer };
-        // A courier that does not take it drops `answer`.
+        let (carry, heard) = Carry::patient(to, request, DEADLINE);
         self.carry.try_send(carry).ok();
         heard.await.unwrap_or_else(|_| Heard::Failed(Refusal::Overloaded("the courier".into())))
     }

@@ -1,10 +1,6 @@
 //! The actor that answers the requests of peers.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use actix::prelude::*;
 use bytes::Bytes;
@@ -14,11 +10,12 @@ use comet_routing::{
     clock::Clock,
 };
 use comet_runtime::{Refusal, actors::Replica};
-use comet_store::StoreReader;
+use comet_store::{Deletion, StoreError, StoreReader, Version};
+use tokio::task;
 
 use super::{CheckSoon, DialBack};
 use crate::{
-    operation::{Admitted, Gate, Places, reply_of},
+    operation::{Admitted, Gate, Pauses, Places, reply_of},
     transport::Received,
     upkeep::compare,
     wire::{Answer, CONTACTS_MAX, Reply, Request, Summary, Verdict, encode_answer},
@@ -26,6 +23,13 @@ use crate::{
 
 /// Peers of whom is remembered that the router heard of them.
 const INTRODUCED_MAX: usize = 4_096;
+
+/// Digests of one peer compared at once: upkeep sends one after the other, and may go through its objects and see
+/// to early ones at the same time. A digest is small and costs up to 128 looks into the store.
+const DIGESTS_PER_PEER_MAX: usize = 2;
+
+/// Objects that are compared before other requests have their turn.
+const COMPARED_MAX: usize = 8;
 
 /// Limits of a [`Responder`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,32 +81,26 @@ pub struct Responder {
     desk: Desk,
     heard: Recipient<ContactHeard>,
     places: Places,
+    digests: Places,
     config: ResponderConfig,
-    /// When the router last heard of a peer.
-    introduced: BTreeMap<NodeId, Instant>,
+    /// Peers of which the router heard a short while ago.
+    introduced: Pauses<NodeId>,
 }
 
 impl Responder {
     /// A responder that answers at `desk` and tells the router, behind `heard`, who asked.
     pub fn new(desk: Desk, heard: Recipient<ContactHeard>, config: ResponderConfig) -> Self {
         let places = Places::new(config.requests_max, config.requests_per_peer_max);
-        Self { desk, heard, places, config, introduced: BTreeMap::new() }
+        let digests = Places::new(config.requests_max, DIGESTS_PER_PEER_MAX);
+        let introduced = Pauses::new(config.introduce_every, INTRODUCED_MAX);
+        Self { desk, heard, places, digests, config, introduced }
     }
 
     /// Tells the router of a peer that asked something, now and then: tables fill in both directions.
     fn introduce(&mut self, contact: Contact) {
-        let now = self.desk.clock.now();
-        let every = self.config.introduce_every;
-        let recent = |at: &Instant| now.saturating_duration_since(*at) < every;
-        if self.introduced.get(&contact.id).is_some_and(recent) {
-            return;
-        }
-        if self.introduced.len() >= INTRODUCED_MAX {
-            self.introduced.retain(|_, at| recent(at));
-        }
-        let full = self.introduced.len() >= INTRODUCED_MAX;
-        if !full && self.heard.try_send(ContactHeard { contact }).is_ok() {
-            self.introduced.insert(contact.id, now);
+        if self.introduced.begin(contact.id, self.desk.clock.now()) {
+            // A router that has too much to do hears of the peer after the pause.
+            self.heard.try_send(ContactHeard { contact }).ok();
         }
     }
 }
@@ -127,9 +125,9 @@ impl Handler<Received> for Responder {
             reply.send(encode_answer(&Err(Refusal::Overloaded("the node".into())))).ok();
             return;
         };
-        let desk = self.desk.clone();
+        let (desk, digests) = (self.desk.clone(), self.digests.clone());
         actix::spawn(async move {
-            let answer = desk.answer(from, &request).await;
+            let answer = desk.answer(from, &request, &digests).await;
             // The peer may have lost interest; the place is taken for as long as the object worked.
             reply.send(encode_answer(&answer)).ok();
             drop(place);
@@ -138,7 +136,7 @@ impl Handler<Received> for Responder {
 }
 
 impl Desk {
-    async fn answer(&self, from: Contact, request: &Bytes) -> Answer {
+    async fn answer(&self, from: Contact, request: &Bytes, digests: &Places) -> Answer {
         match self.gate.admit(Request::decode(request)?, from, self.clock.wall_ms())? {
             Admitted::Ping => Ok(Reply::Pong { you: from.addr }),
             Admitted::FindNode { target, count } => {
@@ -146,11 +144,14 @@ impl Desk {
                 let contacts = closest.map_err(|_| Refusal::Stopping("the node".into()))?;
                 Ok(Reply::Nodes { contacts })
             }
-            Admitted::Compare { summaries } => Ok(Reply::Compared {
-                verdicts: summaries.iter().map(|summary| self.compare(summary)).collect(),
-            }),
+            Admitted::Compare { summaries } => {
+                let _place = digests.take(from.id).ok_or_else(|| Refusal::Overloaded("the node".into()))?;
+                Ok(Reply::Compared { verdicts: self.compare_all(&summaries).await? })
+            }
             Admitted::Check { key } => {
-                self.check_soon(key);
+                if self.held_version(&key)?.is_some() {
+                    self.check_soon(key);
+                }
                 Ok(Reply::Noted)
             }
             Admitted::DialBack => {
@@ -165,19 +166,83 @@ impl Desk {
         }
     }
 
+    async fn compare_all(&self, summaries: &[Summary]) -> Result<Vec<Verdict>, Refusal> {
+        let mut verdicts = Vec::new();
+        for some in summaries.chunks(COMPARED_MAX) {
+            for summary in some {
+                verdicts.push(self.compare(summary)?);
+            }
+            task::yield_now().await;
+        }
+        Ok(verdicts)
+    }
+
     /// What this node has of an object. One whose copy is behind will be sent a newer one.
-    fn compare(&self, Summary { key, version }: &Summary) -> Verdict {
-        let held = self.reader.holding(key, self.clock.wall_ms()).ok().flatten();
-        let deleted = self.reader.tombstone(key).ok().flatten();
-        let verdict = compare(*version, held.map(|held| held.version), deleted);
+    fn compare(&self, Summary { key, version }: &Summary) -> Result<Verdict, Refusal> {
+        let verdict = verdict_of(*version, self.held_version(key)?, self.reader.tombstone(key))?;
         if verdict == Verdict::Newer {
             self.check_soon(*key);
         }
-        verdict
+        Ok(verdict)
+    }
+
+    fn held_version(&self, key: &Key) -> Result<Option<Version>, StoreError> {
+        let held = self.reader.holding(key, self.clock.wall_ms());
+        legible(held.map(|held| held.map(|held| held.version)))
     }
 
     fn check_soon(&self, key: Key) {
         // One that is not taken is left to the next round.
         self.check.try_send(CheckSoon { key }).ok();
+    }
+}
+
+/// As [`compare`], with what a store says of its deletion. A damaged one tells that the object was deleted here, and
+/// not how far; a copy might bring back what should be gone, so none is asked for until that memory has ended.
+fn verdict_of(
+    theirs: Version,
+    held: Option<Version>,
+    deleted: Result<Option<Deletion>, StoreError>,
+) -> Result<Verdict, StoreError> {
+    match deleted {
+        Err(StoreError::Corrupt { .. }) if held.is_none() => Ok(Verdict::Left),
+        deleted => Ok(compare(theirs, held, legible(deleted)?)),
+    }
+}
+
+/// What is damaged is as good as nothing: a copy takes its place. A store that cannot be read at all stays an error:
+/// that is no reason to have everything sent again.
+fn legible<T>(read: Result<Option<T>, StoreError>) -> Result<Option<T>, StoreError> {
+    match read {
+        Err(StoreError::Corrupt { .. }) => Ok(None),
+        read => read,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(sequence: u64) -> Version {
+        Version { sequence, hash: [0; 32] }
+    }
+
+    fn corrupt<T>() -> Result<Option<T>, StoreError> {
+        Err(StoreError::Corrupt { key: Key::of("k"), reason: "a flipped bit".into() })
+    }
+
+    #[test]
+    fn a_damaged_record_is_missing_and_a_store_that_cannot_be_read_says_nothing() {
+        assert_eq!(legible::<u8>(corrupt()), Ok(None));
+        let unreadable = StoreError::Unreadable { reason: "gone".into() };
+        assert_eq!(legible::<u8>(Err(unreadable.clone())), Err(unreadable.clone()));
+        assert_eq!(verdict_of(version(5), None, Ok(None)), Ok(Verdict::Missing));
+        assert_eq!(verdict_of(version(5), None, Err(unreadable.clone())), Err(unreadable));
+    }
+
+    #[test]
+    fn a_damaged_memory_of_a_deletion_asks_for_no_copy() {
+        assert_eq!(verdict_of(version(5), None, corrupt()), Ok(Verdict::Left));
+        assert_eq!(verdict_of(version(5), Some(version(4)), corrupt()), Ok(Verdict::Older));
     }
 }

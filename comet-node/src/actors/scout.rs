@@ -7,7 +7,6 @@ use bytes::Bytes;
 use comet_routing::{Contact, actor::Contacts};
 use futures_util::future::join_all;
 use rand_chacha::ChaCha12Rng;
-use tokio::sync::oneshot;
 
 use super::Carry;
 use crate::{
@@ -65,10 +64,8 @@ impl Scout {
 
 /// Whether one contact could dial back; `None` if it did not say.
 fn ask(carry: &Recipient<Carry>, to: Contact, request: Bytes) -> impl Future<Output = Option<bool>> + use<> {
-    let (overdue, _) = oneshot::channel();
-    let (answer, answered) = oneshot::channel();
-    // A courier that does not take it drops `answer`.
-    carry.try_send(Carry { to, request, deadline: ANSWER_DEADLINE, overdue, answer }).ok();
+    let (request, answered) = Carry::patient(to, request, ANSWER_DEADLINE);
+    carry.try_send(request).ok();
     async move {
         match answered.await {
             Ok(Heard::Reply(Reply::Dialled { reachable })) => Some(reachable),

@@ -134,24 +134,13 @@ impl Assembly {
         let directory = Arc::new(Directory::default());
 
         let shards = parts.start_shards(self.shards, &self.coordinator.address(), &directory);
-        let replica = {
-            let shards: Vec<Recipient<Deliver>> =
-                shards.iter().map(|shard| shard.clone().recipient()).collect();
-            Replica::new(directory.clone(), parts.reader.clone(), shards, clock)
-        };
+        let replica = parts.replica(&shards, &directory);
         let gate =
             Arc::new(Gate::new(config.node.network.clone(), config.limits.clone(), &config.replication));
 
         let prober = parts.start_prober(&self.router.address());
         let router = parts.start_router(self.router, &courier_address, &prober);
-        let ask = parts.transport.ask.clone();
-        let courier = network.seat(self.courier, move || Courier::new(ask, clock, CourierConfig::default()));
-        courier.do_send(Connect(RouterLinks {
-            replied: router.clone().recipient(),
-            failed: router.clone().recipient(),
-            answered: router.clone().recipient(),
-            suspected: router.clone().recipient(),
-        }));
+        let courier = parts.start_courier(self.courier, &router);
         let desk = Desk {
             own,
             gate: gate.clone(),
@@ -181,11 +170,7 @@ impl Assembly {
         let replicator = parts.start_replicator(self.replicator, surveyor);
         let (find_node, neighbours) = (router.clone().recipient(), router.clone().recipient());
         let saved = parts.saved_contacts();
-        let company = Company {
-            has_peers: !config.node.peers.is_empty() || config.node.mdns,
-            had_contacts: !saved.is_empty(),
-            started: clock.now(),
-        };
+        let company = parts.company(&saved);
         let access = Access {
             own,
             gate,
@@ -254,6 +239,25 @@ impl Parts<'_> {
         shards
     }
 
+    /// The objects of this node, whichever shard has them.
+    fn replica(&self, shards: &[Addr<Shard>], directory: &Arc<Directory>) -> Replica {
+        let shards: Vec<Recipient<Deliver>> = shards.iter().map(|shard| shard.clone().recipient()).collect();
+        Replica::new(directory.clone(), self.reader.clone(), shards, self.clock)
+    }
+
+    fn start_courier(&self, seat: Seat<Courier>, router: &Addr<Router>) -> Addr<Courier> {
+        let (ask, clock) = (self.transport.ask.clone(), self.clock);
+        let courier =
+            self.stages.network.seat(seat, move || Courier::new(ask, clock, CourierConfig::default()));
+        courier.do_send(Connect(RouterLinks {
+            replied: router.clone().recipient(),
+            failed: router.clone().recipient(),
+            answered: router.clone().recipient(),
+            suspected: router.clone().recipient(),
+        }));
+        courier
+    }
+
     fn start_prober(&self, router: &Addr<Router>) -> Addr<Prober> {
         let (probe, clock) = (self.transport.probe.clone(), self.clock);
         let (reached, unreachable) = (router.clone().recipient(), router.clone().recipient());
@@ -305,6 +309,15 @@ impl Parts<'_> {
                 log::warn!("the saved contacts cannot be read: {error}");
                 Vec::new()
             }
+        }
+    }
+
+    fn company(&self, saved: &[Contact]) -> Company {
+        let node = &self.config.node;
+        Company {
+            has_peers: !node.peers.is_empty() || node.mdns,
+            had_contacts: !saved.is_empty(),
+            started: self.clock.now(),
         }
     }
 

@@ -4,6 +4,8 @@
 //! a replica passes the same checks as a client's put; only its state is taken on trust, since nobody could
 //! have signed it.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use comet_routing::{Contact, Key, clock::WallMs};
 use comet_runtime::{
@@ -96,7 +98,10 @@ impl Gate {
             Request::FindNode { target, count } => {
                 return Ok(Admitted::FindNode { target, count: usize::from(count) });
             }
-            Request::Digest { summaries } => return Ok(Admitted::Compare { summaries }),
+            Request::Digest { summaries } => {
+                each_names_another_key(&summaries)?;
+                return Ok(Admitted::Compare { summaries });
+            }
             Request::Check { key } => return Ok(Admitted::Check { key }),
             Request::DialBack => return Ok(Admitted::DialBack),
             Request::Get { key, payload, callback, trail } => {
@@ -255,6 +260,15 @@ impl Gate {
 fn granted(trail: wire::Trail) -> Trail {
     let Trail { messages, depth } = Trail::FRESH;
     Trail { messages: trail.messages.min(messages), depth: trail.depth.min(depth) }
+}
+
+/// Each summary costs a look into the store, and a key needs but one.
+fn each_names_another_key(summaries: &[Summary]) -> Result<(), Refusal> {
+    let keys: BTreeSet<_> = summaries.iter().map(|summary| summary.key).collect();
+    if keys.len() < summaries.len() {
+        return Err(Refusal::Invalid("the digest names a key twice".into()));
+    }
+    Ok(())
 }
 
 fn owner_of(record: &Record) -> Option<[u8; 32]> {

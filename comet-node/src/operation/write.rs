@@ -2,8 +2,9 @@
 //!
 //! A [`Write`] asks as many nodes at once as copies are wanted, and the next one whenever a node fails or is
 //! suspect. Nodes of which it is [doubtful](Write::doubting) that they are there are asked besides, so that
-//! nobody has to wait for them and they hear of it if they are. It is [done](WriteStep::Done) as soon as a quorum has stored it, and may then be driven on until
-//! it is [over](WriteStep::Over), so that the rest is stored as well.
+//! nobody has to wait for them and they hear of it if they are. It is [done](WriteStep::Done) as soon as a quorum
+//! has stored it, and may then be driven on until it is [over](WriteStep::Over), so that the rest is stored as
+//! well.
 //!
 //! *How many copies.* No more than there are nodes: of `wanted` 8 in a swarm of 3 nodes become 3. Nodes that were
 //! there a short while ago count as well, so that a node that is cut off from its swarm does not take itself for

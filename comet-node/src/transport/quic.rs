@@ -10,7 +10,7 @@ mod endpoint;
 use std::{
     collections::BTreeMap,
     io,
-    net::{SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
     sync::Arc,
     time::Duration,
 };
@@ -59,8 +59,9 @@ pub struct QuicTransport {
     identity: Identity,
     network: String,
     config: TransportConfig,
-    /// Bound from the start, so that a taken port is reported before anything runs.
-    socket: Option<UdpSocket>,
+    /// The socket to listen and dial on, and the one to probe from. Bound from the start, so that a taken port
+    /// is reported before anything runs.
+    sockets: Option<(UdpSocket, UdpSocket)>,
     local: SocketAddr,
     endpoint: Option<Endpoint>,
     /// Dials from a port of its own; accepts nothing.
@@ -95,6 +96,16 @@ pub enum BindError {
     NotLocal {
         /// The address.
         addr: SocketAddr,
+    },
+    /// There is no second port, without which nobody's contact could be proved.
+    #[error(
+        "cannot open a second UDP socket at {ip}, from which to see whether peers can be reached: {error}"
+    )]
+    NoProber {
+        /// The address.
+        ip: IpAddr,
+        /// What the system answered.
+        error: io::Error,
     },
     /// Anything else.
     #[error("cannot listen on UDP {addr}: {error}")]
@@ -135,6 +146,8 @@ impl QuicTransport {
         };
         let socket = UdpSocket::bind(listen).map_err(failed)?;
         let local = socket.local_addr().map_err(failed)?;
+        let ip = local.ip();
+        let probing = UdpSocket::bind((ip, 0)).map_err(|error| BindError::NoProber { ip, error })?;
         let counters = Arc::new(Counters::default());
         let inbound = Inbound {
             to: inbound,
@@ -146,7 +159,7 @@ impl QuicTransport {
         Ok(Self {
             identity,
             network: network.to_owned(),
-            socket: Some(socket),
+            sockets: Some((socket, probing)),
             local,
             endpoint: None,
             prober: None,
@@ -222,18 +235,18 @@ impl Actor for QuicTransport {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
-        let Some(socket) = self.socket.take() else { return };
-        match endpoint::open(socket, &self.identity, &self.network, &self.config) {
-            Ok(endpoint) => {
+        let Some((socket, probing)) = self.sockets.take() else { return };
+        let opened = endpoint::open(socket, &self.identity, &self.network, &self.config);
+        let opened = opened.and_then(|endpoint| {
+            Ok((endpoint, endpoint::open_prober(probing, &self.identity, &self.network, &self.config)?))
+        });
+        match opened {
+            Ok((endpoint, prober)) => {
                 tokio::spawn(accept(endpoint.clone(), ctx.address().downgrade()));
-                self.endpoint = Some(endpoint);
-                match endpoint::open_prober(self.local, &self.identity, &self.network, &self.config) {
-                    Ok(prober) => self.prober = Some(prober),
-                    Err(error) => log::error!("cannot open a UDP socket to probe peers from: {error}"),
-                }
+                (self.endpoint, self.prober) = (Some(endpoint), Some(prober));
             }
             Err(error) => {
-                log::error!("cannot use the UDP socket {}: {error}", self.local);
+                log::error!("cannot use the UDP sockets at {}: {error}", self.local);
                 ctx.stop();
             }
         }

@@ -7,13 +7,16 @@ use std::{
 
 use comet_routing::Key;
 
-use super::Cooldown;
+use crate::operation::Pauses;
 
 /// Objects that wait for an early check at most; more are left to the next round.
 const SOON_MAX: usize = 4_096;
 
 /// An object is not checked early again within this time.
 const COOLDOWN: Duration = Duration::from_secs(60);
+
+/// Objects whose early check is remembered; while so many are, others wait for the next round.
+const COOLING_MAX: usize = 8_192;
 
 /// Objects of other nodes' duty that are remembered at most; more are remembered when these are dropped.
 const DISPLACED_MAX: usize = 65_536;
@@ -22,7 +25,7 @@ const DISPLACED_MAX: usize = 65_536;
 #[derive(Clone, Debug)]
 pub struct Agenda {
     soon: BTreeSet<Key>,
-    cooldown: Cooldown,
+    cooldown: Pauses<Key>,
     displaced: BTreeMap<Key, Displaced>,
     /// Counts the times that all objects were gone through.
     round: u64,
@@ -40,7 +43,7 @@ impl Default for Agenda {
     fn default() -> Self {
         Self {
             soon: BTreeSet::new(),
-            cooldown: Cooldown::new(COOLDOWN),
+            cooldown: Pauses::new(COOLDOWN, COOLING_MAX),
             displaced: BTreeMap::new(),
             round: 0,
         }
@@ -51,7 +54,7 @@ impl Agenda {
     /// Somebody met a replica of this object that is not as it should be. False if it has to wait for the next
     /// round.
     pub fn note(&mut self, key: Key, now: Instant) -> bool {
-        let taken = self.soon.len() < SOON_MAX && self.cooldown.admit(key, now);
+        let taken = self.soon.len() < SOON_MAX && self.cooldown.begin(key, now);
         if taken {
             self.soon.insert(key);
         }

@@ -15,7 +15,6 @@ mod batch;
 mod budget;
 mod check;
 mod compare;
-mod cooldown;
 mod counters;
 
 pub use agenda::Agenda;
@@ -23,5 +22,4 @@ pub use batch::{Batch, Copy, Digest};
 pub use budget::Budget;
 pub use check::{Check, Conclusion, Copied};
 pub use compare::compare;
-pub use cooldown::Cooldown;
 pub use counters::{UpkeepCounters, UpkeepCounts};

@@ -6,7 +6,6 @@ use bytes::Bytes;
 use comet_routing::{Contact, Key};
 use comet_runtime::visit::Visit;
 use comet_store::Version;
-use tokio::sync::oneshot;
 
 use super::{Access, Carry, Operation};
 use crate::{
@@ -22,7 +21,7 @@ impl Operation {
     /// A read met these: if a replica is behind, or missing, a holder of the newest version is asked to see to it.
     pub(super) fn mend(&self, key: Key, holders: &[(Contact, Version)], absent: &[Contact]) {
         let Some(mender) = mender(&key, holders, absent) else { return };
-        if !self.mended.borrow_mut().admit(key, self.access.clock.now()) {
+        if !self.mended.borrow_mut().begin(key, self.access.clock.now()) {
             return;
         }
         if mender.id == self.access.own.id {
@@ -49,9 +48,8 @@ impl Operation {
 impl Access {
     /// Tells a node something whose answer is of no interest.
     fn tell(&self, to: Contact, request: Bytes) {
-        let (overdue, _) = oneshot::channel();
-        let (answer, answered) = oneshot::channel();
-        if self.carry.try_send(Carry { to, request, deadline: DEADLINE, overdue, answer }).is_ok() {
+        let (carry, answered) = Carry::patient(to, request, DEADLINE);
+        if self.carry.try_send(carry).is_ok() {
             // Nobody waits, but a request that nobody waits for is called off.
             actix::spawn(async move { answered.await.ok() });
         }

@@ -119,21 +119,57 @@ fn a_digest_is_compared_with_what_is_held_and_who_is_behind_is_remembered() {
             .expect("it runs")
             .expect("it deletes");
         let summary = |key, sequence| Summary { key, version: Version { sequence, ..held } };
-        let summaries = vec![
-            summary(key(), 5),
-            summary(key(), 6),
-            summary(deleted, 9),
-            summary(deleted, 10),
-            summary(key(), 4),
-        ];
-        let answer = office.answer(node(1), Request::Digest { summaries }.encode()).await;
         let gone = Verdict::Gone { sequence: 9, ownership: None };
-        let verdicts = vec![Verdict::Same, Verdict::Older, gone, Verdict::Missing, Verdict::Newer];
-        assert_eq!(answer, Ok(Reply::Compared { verdicts }));
-        let check = Request::Check { key: deleted }.encode();
-        assert_eq!(office.answer(node(1), check).await, Ok(Reply::Noted));
+        for (held_there, deleted_there, verdicts) in [
+            (5, 9, vec![Verdict::Same, gone]),
+            (6, 10, vec![Verdict::Older, Verdict::Missing]),
+            (4, 11, vec![Verdict::Newer, Verdict::Missing]),
+        ] {
+            let summaries = vec![summary(key(), held_there), summary(deleted, deleted_there)];
+            let answer = office.answer(node(1), Request::Digest { summaries }.encode()).await;
+            assert_eq!(answer, Ok(Reply::Compared { verdicts }));
+        }
         let noted = office.watch.send(TakeChecks).await.expect("the watch runs");
-        assert_eq!(noted, [key(), deleted], "the one that is newer here, and the one that was asked for");
+        assert_eq!(noted, [key()], "the one that is newer here");
+        for asked in [key(), deleted] {
+            let check = Request::Check { key: asked }.encode();
+            assert_eq!(office.answer(node(1), check).await, Ok(Reply::Noted));
+        }
+        let noted = office.watch.send(TakeChecks).await.expect("the watch runs");
+        assert_eq!(noted, [key()], "the other one is not held here");
+    });
+}
+
+fn digest(names: impl IntoIterator<Item = u16>) -> Bytes {
+    let summary = |n: u16| Summary { key: Key::of(n.to_string()), version: version(1) };
+    Request::Digest { summaries: names.into_iter().map(summary).collect() }.encode()
+}
+
+#[test]
+fn a_digest_that_names_a_key_twice_is_refused() {
+    paused(async {
+        let office = Office::start(ResponderConfig::default(), ms(0));
+        let twice = office.answer(node(1), digest([1, 2, 1])).await;
+        assert_eq!(twice, Err(Refusal::Invalid("the digest names a key twice".into())));
+        let verdicts = vec![Verdict::Missing; 2];
+        assert_eq!(office.answer(node(1), digest([1, 2])).await, Ok(Reply::Compared { verdicts }));
+    });
+}
+
+#[test]
+fn other_requests_have_their_turn_between_digests_of_which_a_peer_has_two_at_once() {
+    paused(async {
+        let office = Office::start(ResponderConfig::default(), ms(0));
+        let digests = [0, 1, 2].map(|_| office.receive(node(1), digest(0..128)));
+        let other = office.receive(node(2), digest(0..128));
+        let mut answers = Vec::new();
+        for answer in digests.into_iter().chain([other]) {
+            answers.push(decode_answer(&answer.await.unwrap()).unwrap());
+        }
+        let compared = Ok(Reply::Compared { verdicts: vec![Verdict::Missing; 128] });
+        let refused = Err(Refusal::Overloaded("the node".into()));
+        assert_eq!(answers, [compared.clone(), compared.clone(), refused, compared.clone()]);
+        assert_eq!(office.answer(node(1), digest(0..128)).await, compared, "its places are free again");
     });
 }
 

@@ -1,11 +1,6 @@
 //! The two ends of the transport's sockets, as QUIC has to be configured for them.
 
-use std::{
-    io,
-    net::{SocketAddr, UdpSocket},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::UdpSocket, sync::Arc, time::Duration};
 
 use quinn::{
     AckFrequencyConfig, ClientConfig, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig,
@@ -47,14 +42,13 @@ pub(super) fn open(
     Ok(endpoint)
 }
 
-/// An endpoint that only dials, from the same address and another port.
+/// An endpoint that only dials, on this socket.
 pub(super) fn open_prober(
-    local: SocketAddr,
+    socket: UdpSocket,
     identity: &Identity,
     network: &str,
     config: &TransportConfig,
 ) -> io::Result<Endpoint> {
-    let socket = UdpSocket::bind(SocketAddr::new(local.ip(), 0))?;
     let mut endpoint = Endpoint::new(endpoint_config(identity), None, socket, Arc::new(TokioRuntime))?;
     endpoint.set_default_client_config(client_config(identity, network, Arc::new(connection_limits(config))));
     Ok(endpoint)
