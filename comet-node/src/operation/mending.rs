@@ -22,7 +22,7 @@ pub fn mender(key: &Key, holders: &[(Contact, Version)], absent: &[Contact]) -> 
 const WITNESSES: usize = 2;
 
 /// The nodes that stored a plain value of this version beside an active object which, where it was, decided to
-/// keep itself: there the value should not be. That the object did takes [`WITNESSES`], or one where there could
+/// keep itself: there the value should not be. That the object did takes `WITNESSES`, or one where there could
 /// be no more beside a node that stored the value.
 pub fn strays(version: Version, stored: &[(Contact, Version)]) -> Vec<Contact> {
     let witnesses = stored.iter().filter(|(_, kept)| *kept < version).count();
