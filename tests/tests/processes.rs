@@ -99,7 +99,8 @@ fn a_hostile_handler_gets_a_typed_error_and_the_node_serves_on() {
     let swarm = swarm(&top, 1);
     let node = &swarm[0];
     for (name, body, code) in [
-        ("loops", "while true do end", "handler_steps"),
+        // On a machine that is busy with other things the time is up before the steps are.
+        ("loops", "while true do end", "handler_steps|handler_time"),
         ("allocates", "local t = {} while true do t[#t + 1] = ('x'):rep(1000) .. #t end", "handler_memory"),
         ("returns", "return ('x'):rep(70000)", "handler_bad_reply"),
         ("recurses", "local function f() return f() + 1 end return f()", "handler_memory"),
@@ -113,7 +114,8 @@ fn a_hostile_handler_gets_a_typed_error_and_the_node_serves_on() {
         assert_eq!(json(&node.command(&["get", name, "--json"]))["value"], 1);
         let failed = node.command(&["get", name, "--payload", "true", "--json"]);
         let problem: Json = serde_json::from_str(&failed.out).expect("--json prints the problem");
-        assert_eq!((failed.code, &problem["code"]), (Some(1), &Json::from(code)), "{name}: {failed:?}");
+        let found = problem["code"].as_str().unwrap_or_default();
+        assert!(failed.code == Some(1) && code.split('|').any(|code| code == found), "{name}: {failed:?}");
         let after = json(&node.command(&["get", name, "--json"]));
         assert_eq!(after["value"], 2, "{name}: as before that turn");
         let logs = node.command(&["logs", name]);
