@@ -1,11 +1,20 @@
 //! Real nodes as real processes.
 
 use std::{
+    collections::BTreeMap,
     io::{BufRead, BufReader},
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
 };
+
+use comet_node::http::api::NodeReport;
+use comet_routing::table::TableConfig;
+
+/// When a swarm whose nodes do not find each other is given up: whoever was taken for dead is found again when its
+/// part of the table is refreshed, minutes later.
+const GIVE_UP: Duration = Duration::from_secs(600);
 
 /// A `comet-node run` process. It is killed when dropped.
 pub struct NodeProcess {
@@ -14,6 +23,8 @@ pub struct NodeProcess {
     listen: SocketAddr,
     http: SocketAddr,
     peers: Vec<SocketAddr>,
+    args: Vec<String>,
+    greeting: Vec<String>,
     child: Child,
 }
 
@@ -31,15 +42,24 @@ pub struct Finished {
 impl NodeProcess {
     /// Starts a node on loopback ports that the system chooses, and waits until it says that it is ready.
     pub fn start(program: &Path, data: &Path, peers: &[SocketAddr]) -> Self {
+        Self::start_with(program, data, peers, &[])
+    }
+
+    /// As [`NodeProcess::start`], with more arguments of `comet-node run`.
+    pub fn start_with(program: &Path, data: &Path, peers: &[SocketAddr], args: &[&str]) -> Self {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let (child, listen, http) = spawn(program, data, any, any, peers);
-        Self { program: program.into(), data: data.into(), listen, http, peers: peers.into(), child }
+        let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+        let (child, greeting) = spawn(program, data, any, any, peers, &args);
+        let (listen, http) = addresses(&greeting);
+        let (program, data, peers) = (program.into(), data.into(), peers.into());
+        Self { program, data, listen, http, peers, args, greeting, child }
     }
 
     /// Starts it again, with the same data and addresses, after it was stopped or killed.
     pub fn restart(&mut self) {
-        let Self { program, data, listen, http, peers, .. } = self;
-        (self.child, self.listen, self.http) = spawn(program, data, *listen, *http, peers);
+        let Self { program, data, listen, http, peers, args, .. } = self;
+        (self.child, self.greeting) = spawn(program, data, *listen, *http, peers, args);
+        (self.listen, self.http) = addresses(&self.greeting);
     }
 
     /// Ends it without warning, as a power cut of the process would.
@@ -79,6 +99,17 @@ impl NodeProcess {
         format!("http://{}", self.http)
     }
 
+    /// What it printed after these words, on the first line that begins with them, before it was ready.
+    pub fn printed(&self, words: &str) -> Option<&str> {
+        self.greeting.iter().find_map(|line| line.strip_prefix(words))
+    }
+
+    /// What it says about itself, if it answers.
+    pub fn report(&self) -> Option<NodeReport> {
+        let mut answer = ureq::get(format!("{}/v1/node", self.url())).call().ok()?;
+        serde_json::from_str(&answer.body_mut().read_to_string().ok()?).ok()
+    }
+
     /// Runs a client command against it.
     pub fn command(&self, args: &[&str]) -> Finished {
         run(&self.program, &self.url(), args)
@@ -89,6 +120,26 @@ impl Drop for NodeProcess {
     fn drop(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();
+    }
+}
+
+/// Asks all nodes of a swarm until each knows all others for which its table has room.
+pub fn await_each_other(swarm: &[NodeProcess]) {
+    let (began, k) = (Instant::now(), TableConfig::default().k);
+    let report = |node: &NodeProcess| loop {
+        assert!(began.elapsed() < GIVE_UP, "{} has not found the others: {:?}", node.url(), node.report());
+        if let Some(report) = node.report() {
+            return report;
+        }
+    };
+    let ids: Vec<_> = swarm.iter().map(|node| report(node).id).collect();
+    for (node, own) in swarm.iter().zip(&ids) {
+        let mut buckets = BTreeMap::<usize, usize>::new();
+        for other in ids.iter().filter(|other| *other != own) {
+            *buckets.entry(own.as_key().distance_to(other).leading_zeros()).or_default() += 1;
+        }
+        let room: usize = buckets.values().map(|others| *others.min(&k)).sum();
+        while report(node).peers < room as u64 {}
     }
 }
 
@@ -105,34 +156,43 @@ pub fn run(program: &Path, node: &str, args: &[&str]) -> Finished {
     Finished { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
 }
 
-/// Starts a node and reads from what it prints where it can be reached.
+/// Starts a node and reads what it prints until it is ready.
 fn spawn(
     program: &Path,
     data: &Path,
     listen: SocketAddr,
     http: SocketAddr,
     peers: &[SocketAddr],
-) -> (Child, SocketAddr, SocketAddr) {
+    args: &[String],
+) -> (Child, Vec<String>) {
     let mut command = Command::new(program);
     command.arg("run").arg("--data").arg(data);
     command.args(["--listen", &listen.to_string(), "--http", &http.to_string()]);
     for peer in peers {
         command.args(["--peer", &peer.to_string()]);
     }
+    command.args(args);
     command.env("RUST_LOG", "warn").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
     let mut child = command.spawn().expect("the program starts");
     let out = child.stdout.take().expect("its output is piped");
     let mut lines = BufReader::new(out).lines();
-    let (mut listens, mut serves) = (None, None);
+    let mut greeting = Vec::new();
     let ready = lines.by_ref().map_while(Result::ok).any(|line| {
-        listens = listens.or_else(|| address(&line, "  peers  udp "));
-        serves = serves.or_else(|| address(&line, "  http   http://"));
-        line.contains("Press Ctrl-C")
+        let last = line.contains("Press Ctrl-C");
+        greeting.push(line);
+        last
     });
     assert!(ready, "the node at {listen} ended before it was ready: {:?}", child.wait());
     // What it prints later must not fill the pipe.
     std::thread::spawn(move || lines.for_each(drop));
-    (child, listens.expect("it says where peers reach it"), serves.expect("it says where clients reach it"))
+    (child, greeting)
+}
+
+/// Where peers and clients reach a node that printed this.
+fn addresses(greeting: &[String]) -> (SocketAddr, SocketAddr) {
+    let after = |words| greeting.iter().find_map(|line| address(line, words));
+    let (listen, http) = (after("  peers  udp "), after("  http   http://"));
+    (listen.expect("it says where peers reach it"), http.expect("it says where clients reach it"))
 }
 
 /// The address that follows these words at the beginning of a line.

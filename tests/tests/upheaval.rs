@@ -8,10 +8,10 @@ use std::{
         mpsc,
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use comet_tests::process::NodeProcess;
+use comet_tests::process::{NodeProcess, await_each_other};
 use rand::{RngExt, SeedableRng, seq::IndexedRandom};
 use rand_chacha::ChaCha12Rng;
 
@@ -67,15 +67,33 @@ fn write(client: u64, up: &Mutex<Vec<String>>, stop: &AtomicBool, acknowledged: 
     }
 }
 
-/// Asks a node until it knows all others.
-fn await_neighbours(node: &NodeProcess) {
-    let (agent, began) = (agent(), Instant::now());
-    let knows_all = |answer: Vec<u8>| {
-        serde_json::from_slice::<serde_json::Value>(&answer).is_ok_and(|node| node["peers"] == NODES - 1)
-    };
-    while !get(&agent, &node.url(), "/v1/node").is_some_and(|(_, answer)| knows_all(answer)) {
-        assert!(began.elapsed() < GIVE_UP, "{} does not find the others", node.url());
+/// Kills or starts nodes in random order, each time after some puts, and gives what was acknowledged.
+fn upset(swarm: &mut [NodeProcess], up: &Mutex<Vec<String>>, told: &mpsc::Receiver<String>) -> Vec<String> {
+    let mut dice = ChaCha12Rng::seed_from_u64(8);
+    let (mut acknowledged, mut down) = (Vec::new(), Vec::<usize>::new());
+    for upheaval in 0..UPHEAVALS {
+        for _ in 0..PUTS_BETWEEN {
+            let name = told.recv_timeout(GIVE_UP);
+            acknowledged.push(name.unwrap_or_else(|_| panic!("no put succeeds, with {down:?} down")));
+        }
+        if down.len() >= DOWN_MAX || (upheaval % 2 == 1 && !down.is_empty()) {
+            start(&mut swarm[down.remove(dice.random_range(0..down.len()))], up);
+        } else {
+            let running: Vec<_> = (0..NODES).filter(|n| !down.contains(n)).collect();
+            let n = *running.choose(&mut dice).expect("most nodes run");
+            up.lock().expect("not poisoned").retain(|url| *url != swarm[n].url());
+            swarm[n].kill();
+            down.push(n);
+        }
     }
+    down.into_iter().for_each(|n| start(&mut swarm[n], up));
+    acknowledged
+}
+
+/// Starts a node again; clients go on meanwhile.
+fn start(node: &mut NodeProcess, up: &Mutex<Vec<String>>) {
+    node.restart();
+    up.lock().expect("not poisoned").push(node.url());
 }
 
 #[test]
@@ -86,46 +104,21 @@ fn what_was_acknowledged_while_nodes_were_killed_and_started_is_there() {
         let peers: Vec<_> = swarm.iter().take(3).map(NodeProcess::listen).collect();
         swarm.push(NodeProcess::start(program(), &top.path().join(format!("node-{n}")), &peers));
     }
-    swarm.iter().for_each(await_neighbours);
+    await_each_other(&swarm);
 
     let up = Mutex::new(swarm.iter().map(NodeProcess::url).collect::<Vec<_>>());
     let (stop, (tell, told)) = (AtomicBool::new(false), mpsc::channel());
-    let mut acknowledged = Vec::new();
-    thread::scope(|scope| {
+    let mut acknowledged = thread::scope(|scope| {
         for client in 0..CLIENTS {
             let (up, stop, tell) = (&up, &stop, tell.clone());
             scope.spawn(move || write(client, up, stop, &tell));
         }
-        let mut dice = ChaCha12Rng::seed_from_u64(8);
-        let mut down = Vec::<usize>::new();
-        for upheaval in 0..UPHEAVALS {
-            for _ in 0..PUTS_BETWEEN {
-                let name = told.recv_timeout(GIVE_UP);
-                acknowledged.push(name.unwrap_or_else(|_| panic!("no put succeeds, with {down:?} down")));
-            }
-            let restarts = down.len() >= DOWN_MAX || (upheaval % 2 == 1 && !down.is_empty());
-            let n = if restarts {
-                down.remove(dice.random_range(0..down.len()))
-            } else {
-                let running: Vec<_> = (0..NODES).filter(|n| !down.contains(n)).collect();
-                *running.choose(&mut dice).expect("most nodes run")
-            };
-            let mut up = up.lock().expect("not poisoned");
-            if restarts {
-                swarm[n].restart();
-                up.push(swarm[n].url());
-            } else {
-                up.retain(|url| *url != swarm[n].url());
-                drop(up);
-                swarm[n].kill();
-                down.push(n);
-            }
-        }
-        down.into_iter().for_each(|n| swarm[n].restart());
+        let acknowledged = upset(&mut swarm, &up, &told);
         stop.store(true, Relaxed);
+        acknowledged
     });
     acknowledged.extend(told.try_iter());
-    swarm.iter().for_each(await_neighbours);
+    await_each_other(&swarm);
 
     let agent = agent();
     for (n, name) in acknowledged.iter().enumerate() {

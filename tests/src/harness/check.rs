@@ -1,9 +1,12 @@
 //! What must hold of a swarm, whatever befell it.
 
+use std::collections::BTreeSet;
+
 use comet_node::wire::FRAME_BYTES_MAX;
 use comet_routing::{Key, NodeId};
+use comet_store::Version;
 
-use super::{Cluster, Failure, SimNode, transport::ASKS_MAX};
+use super::{Cluster, Failure, SimNode, oracle::Deletion, transport::ASKS_MAX};
 
 /// Reads with which a story is checked at most.
 const CHECK_READS_MAX: usize = 400;
@@ -18,9 +21,13 @@ enum Expect {
 }
 
 impl Cluster {
-    /// What every story ends with, once those who are parted have met again: nothing that was acknowledged is
-    /// lost as long as one of those who acknowledged it has its disk, live nodes can read it as soon as most of
-    /// the live nodes closest to it hold it, nobody reads what was never put, and no limit was exceeded.
+    /// What every story ends with, once those who are parted have met again: what was acknowledged is on some
+    /// disk, running or not, in that version or a later one, as long as one of those who acknowledged it has its
+    /// disk; live nodes can read it as soon as most of the live nodes closest to it hold it; nobody reads what was
+    /// never put; and no limit was exceeded.
+    ///
+    /// Before that nobody need find it: a get takes the word of most of the closest nodes that there is nothing.
+    /// Upkeep brings it to them within two periods, and [`Cluster::check_settled`] demands that it has.
     ///
     /// Reads every name through every live node, or where these are too many, through every so manyth.
     pub async fn check(&self) -> Result<(), Failure> {
@@ -31,10 +38,14 @@ impl Cluster {
 
     /// As [`Cluster::check`], and what holds once upkeep has had two periods in peace: every object that was
     /// acknowledged is on all the live nodes that are closest to its key, none of which holds a version older
-    /// than what was acknowledged, and that is what is read.
+    /// than what was acknowledged or than what any live node holds, that is what is read, and what was deleted is
+    /// not there.
+    ///
+    /// Older copies on other nodes may still be there: see [`Cluster::divided`].
     pub async fn check_settled(&self) -> Result<(), Failure> {
         self.check().await?;
         self.check_places()?;
+        self.check_deletions()?;
         self.check_reads(Expect::Latest).await?;
         self.note_holders();
         Ok(())
@@ -50,26 +61,63 @@ impl Cluster {
         gone.map(str::to_owned).collect()
     }
 
-    /// The names that were acknowledged and are not on all of the live nodes closest to them, in at least the
-    /// version that was acknowledged.
+    /// The names that were acknowledged and are not on all of the live nodes closest to them, in the highest
+    /// version that a live node holds, which is at least the one that was acknowledged.
     pub fn misplaced(&self) -> Vec<String> {
         let oracle = self.oracle();
         let misplaced = oracle.kept().filter(|(name, kept)| {
             let key = Key::of(name);
             let closest = self.closest_to(name, self.replicas());
-            !kept.by.is_empty() && closest.iter().any(|node| node.version_of(&key) < Some(kept.version))
+            let least = self.highest_version(&key).max(Some(kept.version));
+            !kept.by.is_empty() && closest.iter().any(|node| node.version_of(&key) < least)
         });
         misplaced.map(|(name, _)| name.to_owned()).collect()
     }
 
-    fn check_survival(&self) -> Result<(), Failure> {
-        let vanished = self.vanished();
+    /// The names that were acknowledged and of which two live nodes hold different versions, wherever these are.
+    ///
+    /// A node that need not hold an object keeps an older copy until the others have held theirs for a grace
+    /// period, which is two periods of upkeep.
+    pub fn divided(&self) -> Vec<String> {
         let oracle = self.oracle();
-        let mut lost = oracle
-            .kept()
-            .filter(|(name, kept)| !kept.by.is_empty() && vanished.iter().any(|gone| gone == name));
+        let divided = oracle.names().filter(|name| {
+            let key = Key::of(name);
+            let versions: BTreeSet<_> = self.live().filter_map(|node| node.version_of(&key)).collect();
+            versions.len() > 1
+        });
+        divided.map(str::to_owned).collect()
+    }
+
+    fn highest_version(&self, key: &Key) -> Option<Version> {
+        self.live().filter_map(|node| node.version_of(key)).max()
+    }
+
+    fn check_survival(&self) -> Result<(), Failure> {
+        let oracle = self.oracle();
+        let mut lost = oracle.kept().filter(|(name, kept)| {
+            let key = Key::of(name);
+            !kept.by.is_empty()
+                && !self.nodes().iter().any(|node| node.version_of(&key) >= Some(kept.version))
+        });
         match lost.next() {
-            Some((name, kept)) => Err(Failure::new(format!("{name:?} is on no disk: {kept:?}"))),
+            Some((name, kept)) => Err(Failure::new(format!(
+                "{name:?} is on no disk in the version that was acknowledged: {kept:?}; held by {}",
+                self.whereabouts(name)
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    fn check_deletions(&self) -> Result<(), Failure> {
+        let oracle = self.oracle();
+        let is_there = |name: &str, deletion: &Deletion| {
+            self.live().filter_map(|node| node.version_of(&Key::of(name))).any(|held| deletion.covers(held))
+        };
+        match oracle.gone().find(|(name, deletion)| is_there(name, deletion)) {
+            Some((name, deletion)) => Err(Failure::new(format!(
+                "{name:?} was deleted and is held by {}: {deletion:?}",
+                self.whereabouts(name)
+            ))),
             None => Ok(()),
         }
     }

@@ -175,12 +175,14 @@ impl SimNode {
         code: &str,
         replicas: Option<u8>,
     ) -> Result<PutReport, Refusal> {
+        self.oracle.borrow_mut().touched(name);
         let put = Put { code: Some(Code::new(code)), replicas, ..plain(name, &value.into()) };
         self.client().put(put).await
     }
 
     /// Updates an object, about which nothing is promised: its handlers decide.
     pub async fn update(&self, name: &str, value: impl Into<Value>) -> Result<PutReport, Refusal> {
+        self.oracle.borrow_mut().touched(name);
         self.client().put(plain(name, &value.into())).await
     }
 
@@ -202,7 +204,9 @@ impl SimNode {
     /// Deletes an object.
     pub async fn delete(&self, name: &str) -> Result<(), Refusal> {
         self.oracle.borrow_mut().released(name);
-        self.client().delete(Delete { key: Key::of(name), owner: None, deadline: None }).await.map(drop)
+        self.client().delete(Delete { key: Key::of(name), owner: None, deadline: None }).await?;
+        self.oracle.borrow_mut().deleted(name);
+        Ok(())
     }
 
     /// Ends the node as a power cut would: whatever it was doing is gone, except what is on its disk.
@@ -330,5 +334,5 @@ impl SimNode {
 
 fn plain(name: &str, value: &Value) -> Put {
     let (key, data) = (Key::of(name), value.encode());
-    Put { key, data, code: None, ttl: None, replicas: None, owner: None, deadline: None }
+    Put { key, data, code: None, publication: None, ttl: None, replicas: None, owner: None, deadline: None }
 }

@@ -10,6 +10,17 @@ use comet_store::Version;
 #[derive(Clone, Debug, Default)]
 pub struct Oracle {
     promises: BTreeMap<String, Promise>,
+    deletions: BTreeMap<String, Deletion>,
+}
+
+/// A deletion after which nothing was put under that name.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Deletion {
+    is_acknowledged: bool,
+    /// The highest version that was acknowledged before.
+    pub(super) of: Option<Version>,
+    /// Whether a put was never answered before it: that one may be there, and newer than the deletion.
+    pub(super) is_doubtful: bool,
 }
 
 /// What is known of one name.
@@ -32,9 +43,17 @@ pub(super) struct Kept {
     value: Value,
 }
 
+impl Deletion {
+    /// Whether an object in this version must not be there.
+    pub(super) fn covers(&self, version: Version) -> bool {
+        !self.is_doubtful || Some(version) <= self.of
+    }
+}
+
 impl Oracle {
     /// A put that has begun.
     pub fn attempted(&mut self, name: &str, value: &Value) {
+        self.touched(name);
         self.promises.entry(name.to_owned()).or_default().possible.push(value.clone());
     }
 
@@ -59,9 +78,28 @@ impl Oracle {
         past.extend(replaced.map(|replaced| replaced.value));
     }
 
-    /// A deletion: from now on nothing is promised.
+    /// Somebody may have put something under this name, whatever it is: that it was deleted says nothing now.
+    pub fn touched(&mut self, name: &str) {
+        self.deletions.remove(name);
+    }
+
+    /// A deletion that has begun: from now on nothing is promised.
     pub fn released(&mut self, name: &str) {
-        self.promises.remove(name);
+        let Promise { kept, possible, .. } = self.promises.remove(name).unwrap_or_default();
+        let before = self.deletions.remove(name).unwrap_or_default();
+        let deletion = Deletion {
+            is_acknowledged: false,
+            of: kept.map(|kept| kept.version).max(before.of),
+            is_doubtful: !possible.is_empty() || before.is_doubtful,
+        };
+        self.deletions.insert(name.to_owned(), deletion);
+    }
+
+    /// The deletion was acknowledged; it counts unless something was put since it began.
+    pub fn deleted(&mut self, name: &str) {
+        if let Some(deletion) = self.deletions.get_mut(name) {
+            deletion.is_acknowledged = true;
+        }
     }
 
     /// A node that lost its disk answers for nothing any more.
@@ -81,6 +119,12 @@ impl Oracle {
     /// The names under which something is promised, with what that is.
     pub(super) fn kept(&self) -> impl Iterator<Item = (&str, &Kept)> {
         self.promises.iter().filter_map(|(name, promise)| Some((name.as_str(), promise.kept.as_ref()?)))
+    }
+
+    /// The names under which nothing should be, with what was deleted there.
+    pub(super) fn gone(&self) -> impl Iterator<Item = (&str, &Deletion)> {
+        let gone = self.deletions.iter().filter(|(_, deletion)| deletion.is_acknowledged);
+        gone.map(|(name, deletion)| (name.as_str(), deletion))
     }
 
     /// The names under which something is promised.
@@ -136,6 +180,36 @@ mod tests {
         assert_eq!(values.each_ref().map(|value| oracle.knows("k", value)), [true, true, true, true, false]);
         oracle.released("k");
         assert!(oracle.permits("k", never));
+    }
+
+    #[test]
+    fn what_was_deleted_is_gone_unless_something_was_put_since_the_deletion_began() {
+        let mut oracle = Oracle::default();
+        let gone = |oracle: &Oracle| oracle.gone().map(|(name, _)| name.to_owned()).collect::<Vec<_>>();
+        for name in ["deleted", "refused", "put meanwhile", "put again"] {
+            oracle.attempted(name, &Value::Int(1));
+            oracle.acknowledged(name, &Value::Int(1), version(1), vec![node(1)]);
+            oracle.released(name);
+        }
+        oracle.attempted("put meanwhile", &Value::Int(2));
+        for name in ["deleted", "put meanwhile", "put again"] {
+            oracle.deleted(name);
+        }
+        oracle.touched("put again");
+        assert_eq!(gone(&oracle), ["deleted"]);
+        assert_eq!(oracle.names().count(), 0);
+    }
+
+    #[test]
+    fn a_put_without_an_answer_may_outlive_a_deletion_and_nothing_older_may() {
+        let mut oracle = Oracle::default();
+        oracle.acknowledged("k", &Value::Int(1), version(5), vec![]);
+        oracle.attempted("k", &Value::Int(2));
+        oracle.released("k");
+        oracle.released("k");
+        oracle.deleted("k");
+        let covered = oracle.gone().map(|(_, gone)| [5, 6].map(|sequence| gone.covers(version(sequence))));
+        assert_eq!(covered.collect::<Vec<_>>(), [[true, false]]);
     }
 
     #[test]

@@ -182,17 +182,35 @@ impl Seeded {
             if let Some(sim) = world {
                 eprintln!("The last packets were:\n{}", sim.wire().trace());
             }
-            let replay = self.replay.unwrap_or_else(|| {
-                let seed = self.seed;
-                format!("{SEED_VARIABLE}={seed} cargo test -p comet-tests --test simulation {name}")
-            });
+            let replay = self.replay.unwrap_or_else(|| test_command(self.seed, name));
             eprintln!("To see it again:\n    {replay}");
             panic::resume_unwind(panic)
         })
     }
 }
 
+/// The command that runs one test of the running suite with this seed.
+fn test_command(seed: u64, name: &str) -> String {
+    let program = std::env::current_exe().unwrap_or_default();
+    let suite = program.file_stem().unwrap_or_default().to_string_lossy();
+    // Cargo puts a hash behind the names of test programs.
+    let suite = suite.rsplit_once('-').map_or(&*suite, |(suite, _)| suite);
+    let target =
+        if suite == env!("CARGO_CRATE_NAME") { "--lib".to_owned() } else { format!("--test {suite}") };
+    format!("{SEED_VARIABLE}={seed} cargo test -p comet-tests {target} {name}")
+}
+
 fn fail_on_panics() {
     let noted = panics::noted();
     assert!(noted.is_empty(), "an actor panicked: {}", noted.join("; "));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_names_the_suite_that_runs() {
+        assert_eq!(test_command(7, "a::b"), "COMET_SEED=7 cargo test -p comet-tests --lib a::b");
+    }
 }

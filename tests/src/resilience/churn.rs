@@ -42,54 +42,77 @@ pub fn measure(seed: u64) -> Vec<Figure> {
 async fn tell(sim: Sim) -> Result<Vec<Figure>, Failure> {
     let mut config = NodeConfig::default();
     config.replication.ttl_seconds = TTL_SECONDS;
-    let mut cluster = Cluster::start_with(&sim, PLACES, &config).await;
+    let cluster = Cluster::start_with(&sim, PLACES, &config).await;
     let mut clients = Clients::new(&sim);
-    clients.put_many(&cluster, OBJECTS).await;
+    clients.put_many(&cluster, OBJECTS).await?;
 
     let begun = sim.elapsed();
-    let mut turns = BTreeSet::new();
+    let mut churn = Churn { sim: sim.clone(), cluster, turns: BTreeSet::new(), departures: 0 };
     for n in 0..PLACES {
-        turns.insert((begun + exponential(SESSION_MEDIAN, clients.dice()), Turn::Goes(n)));
+        churn.plan(exponential(SESSION_MEDIAN, clients.dice()), Turn::Goes(n));
     }
-    let (mut gets, mut departures, mut live) = (Gets::default(), 0, 0);
+    let (mut gets, mut live) = (Gets::default(), 0);
     let (mut next_get, mut rounds) = (begun, 0);
     while sim.elapsed() < begun + LASTS {
-        while let Some((at, turn)) = turns.first().copied().filter(|(at, _)| *at <= sim.elapsed()) {
-            turns.remove(&(at, turn));
-            let goes_at = sim.elapsed() + exponential(SESSION_MEDIAN, clients.dice());
-            match turn {
-                Turn::Goes(n) => {
-                    departures += 1;
-                    let comes_at = sim.elapsed() + exponential(ABSENCE_MEDIAN, clients.dice());
-                    if clients.dice().random_range(0..2) == 0 {
-                        cluster.nodes()[n].crash().await;
-                        turns.insert((comes_at, Turn::ComesBack(n)));
-                    } else {
-                        cluster.nodes()[n].crash_without_disk().await;
-                        turns.insert((comes_at, Turn::IsReplaced));
-                    }
-                }
-                Turn::ComesBack(n) => {
-                    cluster.nodes()[n].restart().await;
-                    turns.insert((goes_at, Turn::Goes(n)));
-                }
-                Turn::IsReplaced => {
-                    cluster.grow().await;
-                    turns.insert((goes_at, Turn::Goes(cluster.nodes().len() - 1)));
-                }
-            }
-        }
-        clients.get(&cluster, &mut gets).await;
-        live += cluster.live().count();
+        churn.catch_up(clients.dice()).await;
+        clients.get(&churn.cluster, &mut gets).await;
+        live += churn.cluster.live().count();
         rounds += 1;
         next_get += BETWEEN_GETS;
         sim.run_for(next_get.saturating_sub(sim.elapsed())).await;
     }
-    let (lost, live) = (cluster.vanished().len(), live / rounds);
+    let (lost, live, departures) = (churn.cluster.vanished().len(), live / rounds, churn.departures);
     Ok(vec![
         Figure::share(format!("gets over 24 h, {live} nodes up, {departures} departures"), gets.share, 99.9),
         Figure::none("acknowledged objects lost", lost),
     ])
+}
+
+/// A swarm in which nodes come and go.
+struct Churn {
+    sim: Sim,
+    cluster: Cluster,
+    turns: BTreeSet<(Duration, Turn)>,
+    departures: usize,
+}
+
+impl Churn {
+    fn plan(&mut self, within: Duration, turn: Turn) {
+        self.turns.insert((self.sim.elapsed() + within, turn));
+    }
+
+    /// Takes all turns whose time has come.
+    async fn catch_up(&mut self, dice: &mut ChaCha12Rng) {
+        while let Some((at, turn)) = self.turns.first().copied().filter(|(at, _)| *at <= self.sim.elapsed()) {
+            self.turns.remove(&(at, turn));
+            self.take(turn, dice).await;
+        }
+    }
+
+    async fn take(&mut self, turn: Turn, dice: &mut ChaCha12Rng) {
+        let session = exponential(SESSION_MEDIAN, dice);
+        match turn {
+            Turn::Goes(n) => {
+                self.departures += 1;
+                let absence = exponential(ABSENCE_MEDIAN, dice);
+                if dice.random_range(0..2) == 0 {
+                    self.plan(absence, Turn::ComesBack(n));
+                    self.cluster.nodes()[n].crash().await;
+                } else {
+                    self.plan(absence, Turn::IsReplaced);
+                    self.cluster.nodes()[n].crash_without_disk().await;
+                }
+            }
+            Turn::ComesBack(n) => {
+                self.plan(session, Turn::Goes(n));
+                self.cluster.nodes()[n].restart().await;
+            }
+            Turn::IsReplaced => {
+                self.plan(session, Turn::Goes(self.cluster.nodes().len()));
+                self.cluster.grow().await;
+            }
+        }
+    }
 }
 
 fn exponential(median: Duration, dice: &mut ChaCha12Rng) -> Duration {

@@ -9,12 +9,13 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 
 use super::{Share, percentile};
-use crate::harness::{Cluster, Sim, SimNode};
+use crate::harness::{Cluster, Failure, Sim, SimNode};
 
 /// Attempts to put an object.
 const ATTEMPTS_MAX: usize = 5;
-/// How long clients wait when no node is healthy.
+/// How long clients wait when no node is healthy, and how often they do so before they give the request up.
 const NOBODY_HEALTHY: Duration = Duration::from_millis(100);
+const WAITS_MAX: usize = 50;
 
 /// All clients of a swarm.
 pub struct Clients {
@@ -23,7 +24,8 @@ pub struct Clients {
     names: Vec<String>,
 }
 
-/// Gets, and how they went. One is good if it brings what was put under that name.
+/// Gets, and how they went. One is good if it brings what was put under that name; the search for a healthy node
+/// is a part of it.
 #[derive(Clone, Debug, Default)]
 pub struct Gets {
     /// Those that were good.
@@ -57,23 +59,30 @@ impl Clients {
         &mut self.dice
     }
 
-    /// Puts so many objects, one after the other.
-    pub async fn put_many(&mut self, cluster: &Cluster, count: usize) {
-        for _ in 0..count {
-            self.put(cluster).await;
+    /// Puts so many small objects, one after the other.
+    pub async fn put_many(&mut self, cluster: &Cluster, count: usize) -> Result<(), Failure> {
+        for n in 0..count {
+            self.put(cluster, Value::Int(n as i64)).await?;
         }
+        Ok(())
     }
 
-    /// Puts one more object; tries again if that fails, as clients do.
-    pub async fn put(&mut self, cluster: &Cluster) {
+    /// Puts one more object; tries again if that fails, as clients do. The story fails if all attempts do: what
+    /// is measured are the objects that are there.
+    pub async fn put(&mut self, cluster: &Cluster, value: Value) -> Result<(), Failure> {
         let name = format!("object {}", self.names.len());
+        let mut refusal = None;
         for _ in 0..ATTEMPTS_MAX {
-            let value = Value::Int(self.names.len() as i64);
-            if self.any_healthy(cluster).await.put(&name, value).await.is_ok() {
-                self.names.push(name);
-                return;
+            let Some(node) = self.any_healthy(cluster).await else { continue };
+            match node.put(&name, value.clone()).await {
+                Ok(_) => {
+                    self.names.push(name);
+                    return Ok(());
+                }
+                Err(refused) => refusal = Some(refused),
             }
         }
+        Err(Failure::new(format!("{name:?} is not put in {ATTEMPTS_MAX} attempts: {refusal:?}")))
     }
 
     /// Gets an object that was put.
@@ -102,13 +111,15 @@ impl Clients {
     }
 
     async fn get_from(&mut self, cluster: &Cluster, name: &str, gets: &mut Gets) {
-        let node = self.any_healthy(cluster).await;
-        let (began, read) = (self.sim.elapsed(), node.get(name).await);
-        let miss = match read {
-            Ok(Some(value)) if cluster.oracle().knows(name, &value) => None,
-            Ok(Some(value)) => Some(format!("{value:?}")),
-            Ok(None) => Some("not found".to_owned()),
-            Err(refusal) => Some(refusal.to_string()),
+        let began = self.sim.elapsed();
+        let miss = match self.any_healthy(cluster).await {
+            None => Some("nobody is healthy".to_owned()),
+            Some(node) => match node.get(name).await {
+                Ok(Some(value)) if cluster.oracle().knows(name, &value) => None,
+                Ok(Some(value)) => Some(format!("{value:?}")),
+                Ok(None) => Some("not found".to_owned()),
+                Err(refusal) => Some(refusal.to_string()),
+            },
         };
         gets.share.add(miss.is_none());
         match miss {
@@ -117,16 +128,18 @@ impl Clients {
         }
     }
 
-    async fn any_healthy<'a>(&mut self, cluster: &'a Cluster) -> &'a SimNode {
+    /// A healthy node; nobody if none is found in time.
+    async fn any_healthy<'a>(&mut self, cluster: &'a Cluster) -> Option<&'a SimNode> {
         let live: Vec<_> = cluster.live().collect();
-        loop {
+        for _ in 0..WAITS_MAX {
             for _ in 0..2 * live.len() {
                 let node = live[self.dice.random_range(0..live.len())];
                 if node.is_healthy().await {
-                    return node;
+                    return Some(node);
                 }
             }
             self.sim.run_for(NOBODY_HEALTHY).await;
         }
+        None
     }
 }

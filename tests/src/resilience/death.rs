@@ -19,7 +19,7 @@ pub fn measure(seed: u64) -> Vec<Figure> {
     let (survived, gets) = simulate(seed, "death", async |sim| {
         let cluster = Cluster::start(&sim, NODES).await;
         let mut clients = Clients::new(&sim);
-        clients.put_many(&cluster, OBJECTS).await;
+        clients.put_many(&cluster, OBJECTS).await?;
         let mut nodes: Vec<&SimNode> = cluster.nodes().iter().collect();
         nodes.shuffle(clients.dice());
         for node in &nodes[..NODES / 4] {

@@ -179,6 +179,7 @@ fn large_record(name: &str) -> Record {
         ttl_seconds,
         replicas: 1,
         code: None,
+        publication: None,
         data,
         state: Default::default(),
     }

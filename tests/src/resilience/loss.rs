@@ -31,7 +31,7 @@ fn gets_while_lost(seed: u64, loss_percent: u8) -> Gets {
     simulate(seed, "loss", async |sim| {
         let cluster = Cluster::start(&sim, NODES).await;
         let mut clients = Clients::new(&sim);
-        clients.put_many(&cluster, OBJECTS).await;
+        clients.put_many(&cluster, OBJECTS).await?;
         sim.weather(Weather { loss_percent, ..Weather::default() });
         Ok(clients.get_many(&cluster, GETS).await)
     })

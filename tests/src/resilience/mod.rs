@@ -74,7 +74,7 @@ impl Figure {
         Self {
             what: what.into(),
             aim: format!("at most {max:.2?}"),
-            measured: format!("{taken:.2?}"),
+            measured: if taken.is_zero() { "at once".to_owned() } else { format!("{taken:.2?}") },
             reached: taken <= max,
         }
     }

@@ -6,8 +6,9 @@
 //! puts new objects, one reads objects from before, one reads what nobody put. The first five seconds, in
 //! which the nodes find out, are reported apart from the rest.
 //!
-//! This is done twice: with connections that are in use when the nodes fall silent, and after so long a quiet
-//! time that all connections are closed and everybody is half a stranger.
+//! This is done twice: with connections that are in use when the nodes fall silent, and, with other nodes that fall
+//! silent, after so long a quiet time that all connections are closed and everybody is half a stranger. Before each
+//! round all nodes have found each other.
 
 use std::{
     path::{Path, PathBuf},
@@ -18,14 +19,14 @@ use std::{
 use tempfile::TempDir;
 
 use super::{Figure, percentile, real_time::pass};
-use crate::process::NodeProcess;
+use crate::process::{NodeProcess, await_each_other};
 
 /// Processes, and how many of them fall silent.
 const NODES: usize = 32;
 const SILENT: usize = NODES / 4;
 /// Objects that are there before.
 const OBJECTS: usize = 200;
-/// How long the nodes have to find each other, and the last replicas to be written.
+/// How long the last replicas have to be written.
 const SETTLING: Duration = Duration::from_secs(8);
 /// Longer than idle connections are kept.
 const QUIET: Duration = Duration::from_secs(40);
@@ -41,7 +42,7 @@ pub fn measure(seed: u64) -> Vec<Figure> {
     let program = program();
     let top = tempfile::tempdir().expect("a temporary directory");
     let swarm = swarm(&program, &top);
-    pass(SETTLING);
+    await_each_other(&swarm);
     let all: Vec<_> = swarm.iter().map(NodeProcess::url).collect();
     for n in 0..OBJECTS {
         assert!(Kind::Put.ask(&agent(), &all[n % NODES], &format!("before-{n}")), "put {n}");
@@ -50,9 +51,10 @@ pub fn measure(seed: u64) -> Vec<Figure> {
     let healthy = load("healthy", &all, FINDING_OUT, 0);
     figures.extend(healthy.into_iter().flat_map(|samples| samples.figures("all alive", None)));
     for (round, quiet) in [Duration::ZERO, QUIET].into_iter().enumerate() {
+        await_each_other(&swarm);
         pass(quiet);
-        let first = (seed as usize + round * SILENT) % NODES;
-        let is_silent = |n: usize| ((n + NODES - first) % NODES).is_multiple_of(4);
+        let first = (seed as usize + round) % NODES;
+        let is_silent = |n: usize| (n + NODES - first).is_multiple_of(NODES / SILENT);
         let (silent, live): (Vec<_>, Vec<_>) = (0..NODES).partition(|n| is_silent(*n));
         silent.iter().for_each(|n| swarm[*n].freeze());
         let live: Vec<_> = live.into_iter().map(|n| all[n].clone()).collect();

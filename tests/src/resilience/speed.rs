@@ -5,6 +5,8 @@
 
 use std::time::{Duration, Instant};
 
+use comet_runtime::Value;
+
 use super::{Clients, Figure, Gets, simulate};
 use crate::harness::Cluster;
 
@@ -22,7 +24,7 @@ pub fn measure(seed: u64) -> Vec<Figure> {
         let (began, mut gets) = (Instant::now(), Gets::default());
         let mut second = started;
         while second < started + SIMULATED {
-            clients.put(&cluster).await;
+            clients.put(&cluster, Value::Int(0)).await?;
             clients.get(&cluster, &mut gets).await;
             second += Duration::from_secs(1);
             sim.run_for(second.saturating_sub(sim.elapsed())).await;
