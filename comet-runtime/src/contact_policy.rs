@@ -1,12 +1,14 @@
 //! Who an object may contact (paper, section 4.4), and how often.
 //!
-//! An unsigned object may address the replicas of its own key, and a node that contacted it, at the callback
+//! An object may address the replicas of its own key, and a node that contacted it, at the callback
 //! key that the contact carried, once per contact. That right is a [`Capabilities`] entry: it may be used at
-//! once or kept, it expires, and no other object can use it.
+//! once or kept, it expires, and no other object can use it. An object whose code is signed by a publisher that
+//! the node trusts may address any key.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use comet_routing::{Key, NodeId, clock::WallMs};
+use comet_store::Publication;
 use serde::{Deserialize, Serialize};
 
 use crate::{Nodes, Op};
@@ -24,8 +26,20 @@ pub enum Reach {
     /// The paper's rule.
     #[default]
     Strict,
-    /// Any key: for private swarms whose operator trusts every author.
+    /// Any key: for code that a trusted publisher signed, and for private swarms whose operator trusts every
+    /// author.
     Open,
+}
+
+impl Reach {
+    /// How far an object reaches that comes with this publication, where others reach so far and these
+    /// publishers, by public key, are trusted.
+    pub fn extended_by(self, publication: Option<&Publication>, trusted: &BTreeSet<[u8; 32]>) -> Self {
+        match publication {
+            Some(publication) if trusted.contains(&publication.public_key) => Self::Open,
+            _ => self,
+        }
+    }
 }
 
 /// One-shot rights to put to a callback key at a node. Oldest first.
@@ -93,8 +107,8 @@ pub fn permit(
     {
         return Ok(());
     }
-    Err("an unsigned object may contact only the replicas of its own key, and a caller once at the callback key \
-         that its contact carried"
+    Err("an object whose code is not signed by a publisher that this node trusts may contact only the replicas of \
+         its own key, and a caller once at the callback key that its contact carried"
         .into())
 }
 
@@ -194,6 +208,18 @@ mod tests {
 
     fn put_to(key: Key, to: u8) -> Op {
         Op::Put { key, data: Value::Nil, nodes: Nodes::These(vec![node(to)]) }
+    }
+
+    #[test]
+    fn only_the_publication_of_a_trusted_publisher_extends_the_reach() {
+        let by = |n| Publication { public_key: [n; 32], signature: [0; 64] };
+        let trusted = BTreeSet::from([[1; 32], [2; 32]]);
+        let reach =
+            |publication: Option<Publication>| Reach::Strict.extended_by(publication.as_ref(), &trusted);
+        assert_eq!(reach(Some(by(2))), Reach::Open);
+        assert_eq!(reach(Some(by(3))), Reach::Strict);
+        assert_eq!(reach(None), Reach::Strict);
+        assert_eq!(Reach::Open.extended_by(None, &BTreeSet::new()), Reach::Open);
     }
 
     #[test]

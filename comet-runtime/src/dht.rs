@@ -7,7 +7,7 @@ use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
 use comet_routing::{Contact, Key};
-use comet_store::{Code, Ownership, Version};
+use comet_store::{Code, Ownership, Publication, Version};
 use serde::{Deserialize, Serialize};
 
 use crate::{Refusal, Value};
@@ -41,6 +41,8 @@ pub struct Put {
     pub data: Bytes,
     /// Its handlers.
     pub code: Option<Code>,
+    /// The signature of a publisher who vouches for the handlers.
+    pub publication: Option<Publication>,
     /// How long to keep it; `None` for the node's default (24 h).
     pub ttl: Option<Duration>,
     /// On how many nodes; `None` for the node's default (8).

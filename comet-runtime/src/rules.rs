@@ -136,6 +136,7 @@ mod tests {
             ttl_seconds: 1,
             replicas: 8,
             code: None,
+            publication: None,
             data,
             state: Bytes::new(),
         }

@@ -231,7 +231,9 @@ fn a_stranger_may_not_be_contacted() {
     };
     assert_eq!(handler, "onGet");
     assert!(
-        text.starts_with("script:1: an unsigned object may contact only the replicas of its own key"),
+        text.starts_with(
+            "script:1: an object whose code is not signed by a publisher that this node trusts may"
+        ),
         "{text}"
     );
 }

@@ -107,6 +107,7 @@ fn record(number: u64, filling: Filling) -> Record {
         ttl_seconds: 86_400,
         replicas: 8,
         code: None,
+        publication: None,
         data,
         state: Bytes::new(),
     }

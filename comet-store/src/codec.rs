@@ -11,8 +11,9 @@ use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    Code, Deletion, Hash, Ownership, Record, Version, content_hash,
+    Code, Deletion, Hash, Ownership, Publication, Record, Version, content_hash,
     engine::Table,
+    publication::PUBLICATION_BYTES,
     quota::{Charge, RECORD_OVERHEAD_BYTES},
 };
 
@@ -55,6 +56,9 @@ pub(crate) struct StoredRecord {
     /// [`Prefix::to_bytes`] of the network that the record was put from.
     #[serde(with = "serde_bytes")]
     pub(crate) source: Option<[u8; 6]>,
+    /// Last and left out where there is none, which is also how records were stored before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) publication: Option<Publication>,
 }
 
 /// A record's reference to its code.
@@ -126,6 +130,7 @@ impl StoredRecord {
             state: record.state.clone(),
             timer_ms,
             source: from.map(Prefix::to_bytes),
+            publication: record.publication.clone(),
         }
     }
 
@@ -157,6 +162,7 @@ impl StoredRecord {
             ttl_seconds: self.ttl_seconds,
             replicas: self.replicas,
             code,
+            publication: self.publication,
             data: self.data,
             state: self.state,
         }
@@ -175,6 +181,7 @@ impl StoredRecord {
         Charge {
             bytes: (self.data.len() as u64)
                 .saturating_add(self.state.len() as u64)
+                .saturating_add(self.publication.as_ref().map_or(0, |_| PUBLICATION_BYTES))
                 .saturating_add(RECORD_OVERHEAD_BYTES),
             code: self.code_hash(),
             code_bytes: self.code.map_or(0, |code| code.charged_bytes),
@@ -263,7 +270,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::sample::{active, owned, plain};
+    use crate::sample::{active, owned, plain, published};
 
     fn stored(record: &Record) -> StoredRecord {
         StoredRecord::new(record, 5, Some(77), Some(Prefix::of([192, 0, 2, 1].into())))
@@ -271,8 +278,12 @@ mod tests {
 
     #[test]
     fn a_record_comes_back_as_it_was_stored() {
-        for record in [plain("a", 1, b"data"), active("b", 2, b"", "aso.n = 1"), owned(3, "c", 4, &[255; 9])]
-        {
+        for record in [
+            plain("a", 1, b"data"),
+            active("b", 2, b"", "aso.n = 1"),
+            owned(3, "c", 4, &[255; 9]),
+            published(5, "d", 6, "aso.n = 1"),
+        ] {
             let record = Record { state: Bytes::from_static(&[0, 200]), ..record };
             let stored = stored(&record);
             let back = StoredRecord::unseal(&record.key, &stored.seal(&record.key)).unwrap();
@@ -280,6 +291,55 @@ mod tests {
             assert_eq!(back.charge().source, Some(Prefix::of([192, 0, 2, 9].into())));
             assert_eq!(back.into_record(record.key, record.code.clone()), record);
         }
+    }
+
+    #[test]
+    fn a_record_stored_before_there_were_publications_is_still_read_and_one_without_is_stored_as_before() {
+        #[derive(Serialize)]
+        struct Former {
+            ownership: Option<Ownership>,
+            sequence: u64,
+            #[serde(with = "serde_bytes")]
+            hash: Hash,
+            created_ms: WallMs,
+            expires_ms: WallMs,
+            ttl_seconds: u64,
+            replicas: u8,
+            code: Option<StoredCode>,
+            data: Bytes,
+            state: Bytes,
+            timer_ms: Option<WallMs>,
+            #[serde(with = "serde_bytes")]
+            source: Option<[u8; 6]>,
+        }
+        for record in [owned(3, "c", 4, b"data"), active("b", 2, b"", "aso.n = 1")] {
+            let now = stored(&record);
+            let former = Former {
+                ownership: now.ownership.clone(),
+                sequence: now.sequence,
+                hash: now.hash,
+                created_ms: now.created_ms,
+                expires_ms: now.expires_ms,
+                ttl_seconds: now.ttl_seconds,
+                replicas: now.replicas,
+                code: now.code,
+                data: now.data.clone(),
+                state: now.state.clone(),
+                timer_ms: now.timer_ms,
+                source: now.source,
+            };
+            let sealed = seal(Table::Records, record.key.as_bytes(), &former);
+            assert_eq!(now.seal(&record.key), sealed);
+            assert_eq!(StoredRecord::unseal(&record.key, &sealed), Ok(now));
+        }
+    }
+
+    #[test]
+    fn a_publication_is_charged_for() {
+        let bytes = |record: &Record| stored(record).charge().bytes;
+        let signed = published(5, "d", 6, "aso.n = 1");
+        let unsigned = Record { publication: None, ..signed.clone() };
+        assert_eq!(bytes(&signed), bytes(&unsigned) + 96);
     }
 
     #[test]

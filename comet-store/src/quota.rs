@@ -20,7 +20,7 @@ pub const RECORD_OVERHEAD_BYTES: u64 = 256;
 /// What one record costs, and whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Charge {
-    /// Bytes of the record itself: data, state and [`RECORD_OVERHEAD_BYTES`].
+    /// Bytes of the record itself: data, state, a publisher's signature and [`RECORD_OVERHEAD_BYTES`].
     pub(crate) bytes: u64,
     /// The hash of the record's code. The node pays once for each distinct source.
     pub(crate) code: Option<Hash>,

@@ -7,7 +7,7 @@ use comet_routing::{Key, clock::WallMs};
 use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
-use crate::Ownership;
+use crate::{Ownership, Publication};
 
 const CODE_TAG: &[u8] = b"comet/1 code\0";
 const CONTENT_TAG: &[u8] = b"comet/1 content\0";
@@ -34,6 +34,10 @@ pub struct Record {
     pub replicas: u8,
     /// The handlers, if the object is active.
     pub code: Option<Code>,
+    /// Which publisher vouches for the code. It is verified before the record gets here. The version's hash
+    /// does not cover it: it stays with the copy of the version that came first, and whoever wants it otherwise
+    /// puts the object anew.
+    pub publication: Option<Publication>,
     /// The put's data as it was received: one encoded value. The version's hash covers it.
     pub data: Bytes,
     /// What the handlers made of it on this replica; empty until one changed something. Opaque here.

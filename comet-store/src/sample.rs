@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use comet_routing::Key;
 
+#[cfg(test)]
+use crate::Publication;
 use crate::{Code, Ownership, Record, Version, content_hash};
 
 /// A time at which sample records live.
@@ -19,6 +21,7 @@ pub(crate) fn plain(name: &str, sequence: u64, data: &[u8]) -> Record {
         ttl_seconds: 86_400,
         replicas: 8,
         code: None,
+        publication: None,
         data: Bytes::copy_from_slice(data),
         state: Bytes::new(),
     }
@@ -29,6 +32,13 @@ pub(crate) fn active(name: &str, sequence: u64, data: &[u8], source: &str) -> Re
     let code = Code::new(source);
     let version = Version { sequence, hash: content_hash(Some(&code.hash), data) };
     Record { version, code: Some(code), ..plain(name, sequence, data) }
+}
+
+/// As [`active`], with a publisher's signature (which the store does not look at).
+#[cfg(test)]
+pub(crate) fn published(publisher: u8, name: &str, sequence: u64, source: &str) -> Record {
+    let publication = Some(Publication { public_key: [publisher; 32], signature: [publisher; 64] });
+    Record { publication, ..active(name, sequence, b"data", source) }
 }
 
 /// As [`plain`], of an owner with this public key (whose signature the store does not look at).

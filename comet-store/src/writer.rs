@@ -397,7 +397,7 @@ mod tests {
     use super::*;
     use crate::{
         Hash, RECORD_OVERHEAD_BYTES, Totals, in_memory,
-        sample::{NOW, active, owned, plain},
+        sample::{NOW, active, owned, plain, published},
         tally::tally,
     };
 
@@ -459,6 +459,20 @@ mod tests {
             commit(&mut writer);
             let held = reader.record(&record.key, NOW).unwrap().unwrap();
             assert_eq!(held, Record { expires_ms: record.expires_ms + expected, ..record.clone() });
+        }
+    }
+
+    #[test]
+    fn a_publication_stays_as_it_came_with_the_first_copy_of_its_version() {
+        let signed = published(1, "name", 1, "aso.n = 0");
+        let unsigned = Record { publication: None, ..signed.clone() };
+        let of_another = published(2, "name", 1, "aso.n = 0");
+        for (held, arriving) in [(&unsigned, &signed), (&signed, &unsigned), (&signed, &of_another)] {
+            let (mut writer, reader) = store();
+            put(&mut writer, held, Rule::IfNewer).unwrap();
+            assert_eq!(put(&mut writer, arriving, Rule::IfNewer), Ok(PutOutcome::Unchanged));
+            commit(&mut writer);
+            assert_eq!(reader.record(&held.key, NOW), Ok(Some(held.clone())));
         }
     }
 

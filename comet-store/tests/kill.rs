@@ -99,6 +99,7 @@ fn record(name: &str) -> Record {
         ttl_seconds: 86_400,
         replicas: 8,
         code: None,
+        publication: None,
         data,
         state: Bytes::new(),
     }

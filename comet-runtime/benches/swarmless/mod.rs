@@ -74,6 +74,7 @@ pub(crate) async fn replica(objects: usize) -> Replica {
         limits: Limits::default(),
         backstop: Backstop::WallClock,
         reach: Reach::Strict,
+        publishers: Arc::default(),
         local: node(9),
         state_flush: Duration::from_millis(200),
         idle: Duration::from_secs(3_600),
@@ -113,6 +114,7 @@ fn record(key: Key, code: &Code, now: u64) -> Record {
         ttl_seconds: 86_400,
         replicas: 8,
         code: Some(code.clone()),
+        publication: None,
         data,
         state: Bytes::new(),
     }

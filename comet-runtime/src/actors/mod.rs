@@ -7,7 +7,9 @@ mod shard;
 
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeSet,
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
@@ -67,6 +69,7 @@ pub(crate) struct Surroundings {
     clock: Clock,
     local: Contact,
     reach: Reach,
+    publishers: Arc<BTreeSet<[u8; 32]>>,
     state_flush: Duration,
     rng: RefCell<ChaCha12Rng>,
     /// What those who left memory had left to send.
@@ -78,6 +81,11 @@ pub(crate) struct Surroundings {
 impl Surroundings {
     fn moment(&self) -> Moment {
         Moment { now: self.clock.wall_ms(), local: self.local, seed: self.rng.borrow_mut().next_u64() }
+    }
+
+    /// How far an object may reach. Its publisher's signature was verified before the record got here.
+    fn reach_of(&self, record: &Record) -> Reach {
+        self.reach.extended_by(record.publication.as_ref(), &self.publishers)
     }
 }
 

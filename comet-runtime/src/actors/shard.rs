@@ -1,6 +1,11 @@
 //! One thread's objects: who is activated, who is woken by a timer, who leaves for being idle.
 
-use std::{collections::BTreeMap, ops::Bound, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+    sync::Arc,
+    time::Duration,
+};
 
 use actix::prelude::*;
 use comet_routing::{
@@ -60,6 +65,8 @@ pub struct ShardConfig {
     pub backstop: Backstop,
     /// How far objects may reach.
     pub reach: Reach,
+    /// Public keys of the publishers whose signature under an object's code lets it reach any key.
+    pub publishers: Arc<BTreeSet<[u8; 32]>>,
     /// The node, as handlers see it.
     pub local: Contact,
     /// State that handlers changed is saved within this time.
@@ -196,7 +203,7 @@ impl Shard {
         if self.active.len() >= self.config.active_max {
             return Err(Refusal::Overloaded("the node's sandbox".into()));
         }
-        let blueprint = blueprint(record, shared.reach)
+        let blueprint = blueprint(record, shared.reach_of(record))
             .ok_or_else(|| Refusal::Invalid("a plain value has nothing to run".into()))?;
         shared.pool.activate(&blueprint, shared.moment()).map_err(activation_refusal)
     }
@@ -356,6 +363,7 @@ impl Actor for Shard {
             clock: self.config.clock,
             local: self.config.local,
             reach: self.config.reach,
+            publishers: self.config.publishers.clone(),
             state_flush: self.config.state_flush,
             rng: self.config.rng.clone().into(),
             allowances: Default::default(),

@@ -302,6 +302,7 @@ impl Swarm {
             ttl_seconds: TTL.as_secs(),
             replicas: self.config.replicas as u8,
             code,
+            publication: None,
             data,
             state: bytes::Bytes::new(),
         }

@@ -33,7 +33,7 @@ impl Aso {
             Ok(record) => record,
             Err(refusal) => return drop(arrival.reply.send(Err(refusal))),
         };
-        let Some(blueprint) = errand::blueprint(&record, self.shared.reach) else {
+        let Some(blueprint) = errand::blueprint(&record, self.shared.reach_of(&record)) else {
             return self.become_plain(record, arrival, ctx);
         };
         match self.shared.pool.activate(&blueprint, self.shared.moment()) {

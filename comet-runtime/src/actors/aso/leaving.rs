@@ -55,7 +55,7 @@ impl Aso {
     /// Makes the object anew from what its last good turn left; false if that cannot be done.
     fn rebuild(&mut self) -> bool {
         let record = Record { state: self.object.state().clone(), ..self.record.clone() };
-        let blueprint = errand::blueprint(&record, self.shared.reach);
+        let blueprint = errand::blueprint(&record, self.shared.reach_of(&record));
         let Some(blueprint) = blueprint else { return false };
         match self.shared.pool.activate(&blueprint, self.shared.moment()) {
             Ok(mut object) => {

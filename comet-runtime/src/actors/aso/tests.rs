@@ -4,7 +4,7 @@ mod deleting;
 mod keeping;
 mod replacing;
 
-use std::{cell::Cell, cell::RefCell, rc::Rc, time::Duration};
+use std::{cell::Cell, cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use comet_routing::{Contact, NodeId, clock::Clock};
@@ -110,6 +110,7 @@ impl World {
             clock: self.clock,
             local: node(9),
             reach: Reach::Strict,
+            publishers: Arc::default(),
             state_flush: Duration::from_millis(200),
             rng: ChaCha12Rng::seed_from_u64(1).into(),
             allowances: RefCell::default(),
@@ -139,7 +140,7 @@ impl World {
 }
 
 fn activate(shared: &Shared, record: &Record) -> Object {
-    let blueprint = errand::blueprint(record, Reach::Strict).expect("it has code");
+    let blueprint = errand::blueprint(record, shared.reach_of(record)).expect("it has code");
     shared.pool.activate(&blueprint, shared.moment()).expect("it activates")
 }
 
@@ -163,6 +164,7 @@ fn record(sequence: u64, code: Option<&str>) -> Record {
         ttl_seconds: 3_600,
         replicas: 8,
         code,
+        publication: None,
         data,
         state: Bytes::new(),
     }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use comet_routing::NodeId;
 use comet_store::{
-    Code, Ownership, ReplicaStore, StoreConfig, StoreReader, Version, content_hash, in_memory,
+    Code, Ownership, Publication, ReplicaStore, StoreConfig, StoreReader, Version, content_hash, in_memory,
 };
 use rand::SeedableRng;
 
@@ -35,6 +35,11 @@ impl Handler<Perform> for Network {
         Ok(OpOutcome::Nodes(vec![node(3)]))
     }
 }
+
+/// Reaches for another key, and says what came of it.
+const FAR: &str = "function aso:onGet() return #lookup('elsewhere') end";
+
+const PUBLISHER: [u8; 32] = [7; 32];
 
 struct World {
     replica: Replica,
@@ -68,6 +73,7 @@ impl World {
                 limits: Limits::default(),
                 backstop: Backstop::StepsOnly,
                 reach: Reach::Strict,
+                publishers: Arc::new([PUBLISHER].into()),
                 local: node(9),
                 state_flush: Duration::from_millis(200),
                 idle: IDLE,
@@ -130,9 +136,17 @@ fn record(name: &str, sequence: u64, code: Option<&str>, now: WallMs) -> Record 
         ttl_seconds: 3_600,
         replicas: 8,
         code,
+        publication: None,
         data,
         state: Bytes::new(),
     }
+}
+
+/// A put of [`FAR`] with the signature of this publisher, if of any.
+fn far(sequence: u64, publisher: Option<[u8; 32]>, now: WallMs) -> Visit {
+    let publication = publisher.map(|public_key| Publication { public_key, signature: [0; 64] });
+    let record = Box::new(Record { publication, ..record("a", sequence, Some(FAR), now) });
+    Visit::Put { caller: caller(), record, trail: Trail::FRESH }
 }
 
 async fn pass(time: Duration) {
@@ -375,4 +389,35 @@ async fn what_is_released_goes_without_a_word_and_may_come_back() {
         assert_eq!(world.get("a", "").await, Err(Refusal::NotFound));
         assert_eq!(world.reader.tombstone(&Key::of("a")), Ok(None));
     }
+}
+
+#[actix::test]
+async fn what_a_trusted_publisher_signed_reaches_any_key_and_nothing_else_does() {
+    let world = World::new(10);
+    let refused = |outcome: Result<Value, Refusal>| match outcome {
+        Err(Refusal::HandlerFailed { failure: Failure::Error(text), .. }) => text,
+        other => panic!("it was not refused: {other:?}"),
+    };
+    let sentence = "script:1: an object whose code is not signed by a publisher that this node trusts may contact \
+                    only the replicas of its own key, and a caller once at the callback key that its contact carried";
+    let steps = [(None, false), (Some([8; 32]), false), (Some(PUBLISHER), true), (Some([8; 32]), false)];
+    for (sequence, (publisher, reaches)) in (1..).zip(steps) {
+        let put = far(sequence, publisher, world.clock.wall_ms());
+        assert!(matches!(world.replica.serve(Key::of("a"), put).await, Ok(Served::Stored { .. })));
+        if reaches {
+            assert_eq!(world.get("a", "").await, Ok(Value::Int(1)), "put {sequence}");
+        } else {
+            assert_eq!(refused(world.get("a", "").await), sentence, "put {sequence}");
+        }
+    }
+}
+
+#[actix::test]
+async fn a_signed_object_still_reaches_any_key_after_it_has_left_memory() {
+    let world = World::new(10);
+    let put = far(1, Some(PUBLISHER), world.clock.wall_ms());
+    assert!(matches!(world.replica.serve(Key::of("a"), put).await, Ok(Served::Stored { .. })));
+    pass(IDLE * 3).await;
+    assert!(!world.is_active("a"));
+    assert_eq!(world.get("a", "").await, Ok(Value::Int(1)));
 }
