@@ -55,8 +55,16 @@ pub(crate) fn declined(answer: &Value) -> Option<String> {
 
 /// Puts data without code: whatever is there decides in its `onUpdate`.
 pub(crate) async fn update(dht: &impl Dht, key: Key, data: &Value) -> Result<PutReport, Refusal> {
-    let put =
-        Put { key, data: data.encode(), code: None, ttl: None, replicas: None, owner: None, deadline: None };
+    let put = Put {
+        key,
+        data: data.encode(),
+        code: None,
+        publication: None,
+        ttl: None,
+        replicas: None,
+        owner: None,
+        deadline: None,
+    };
     dht.put(put).await
 }
 

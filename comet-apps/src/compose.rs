@@ -108,6 +108,7 @@ impl Composition {
             key,
             data: with_settings(value, settings).encode(),
             code: Some(Code::new(self.source.as_str())),
+            publication: None,
             ttl: None,
             replicas: None,
             owner: None,

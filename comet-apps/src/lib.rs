@@ -114,7 +114,16 @@ async fn store(
     ttl: Option<Duration>,
 ) -> Result<PutReport, Refusal> {
     let code = Some(Code::new(app.source));
-    let put = Put { key, data: value.encode(), code, ttl, replicas: None, owner: None, deadline: None };
+    let put = Put {
+        key,
+        data: value.encode(),
+        code,
+        publication: None,
+        ttl,
+        replicas: None,
+        owner: None,
+        deadline: None,
+    };
     dht.put(put).await
 }
 

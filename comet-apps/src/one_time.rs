@@ -95,6 +95,7 @@ impl OneTime {
             key: self.key,
             data: with_settings(value, [("voters", list)]).encode(),
             code: Some(Code::new(APP.source)),
+            publication: None,
             ttl: None,
             replicas: Some(voters.len() as u8),
             owner: None,

@@ -162,6 +162,9 @@ mod tests {
             panic!("it left: {failed:?}")
         };
         assert_eq!(handler, "onPut");
-        assert!(reason.contains("an unsigned object may contact only"), "{reason}");
+        assert!(
+            reason.contains("not signed by a publisher that this node trusts may contact only"),
+            "{reason}"
+        );
     }
 }

@@ -79,6 +79,7 @@ impl Replication {
             key: self.key,
             data: with_settings(Value::str(value), settings).encode(),
             code: Some(Code::new(APP.source)),
+            publication: None,
             ttl: None,
             replicas: Some(policy.target),
             owner: None,

@@ -3,13 +3,15 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
+use comet_apps::App;
 use comet_runtime::Value;
 
 use super::{
+    app::{Said, parse_app, parse_setting},
     duration::{parse_deadline, parse_duration, parse_ttl},
     objects,
 };
-use crate::key_text::KeyText;
+use crate::{config::DEFAULT_NETWORK, key_text::KeyText};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -58,6 +60,9 @@ pub(super) enum Command {
     /// Show the log of an object on each replica
     #[command(after_help = KEYS)]
     Logs(OwnedKeyArgs),
+    /// Show the applications that ship with Comet, which a put takes by name
+    #[command(subcommand)]
+    App(AppCommand),
     /// Show the node, or make or show an owner's key
     Id(IdArgs),
     /// Show the limits of the node
@@ -69,6 +74,9 @@ impl Command {
     pub(super) fn wants_json(&self) -> bool {
         let target = match self {
             Self::Run(_) | Self::Swarm(_) => return false,
+            Self::App(AppCommand::List(args)) => return args.json,
+            Self::App(AppCommand::Show(args)) => return args.json,
+            Self::App(AppCommand::Sign(args)) => return args.json,
             Self::Put(args) => &args.target,
             Self::Get(args) => &args.target,
             Self::Delete(args) => &args.target,
@@ -106,6 +114,9 @@ pub(super) struct RunArgs {
     /// TCP address for clients [default: 127.0.0.1:7480]
     #[arg(long, value_name = "ADDRESS")]
     pub(super) http: Option<SocketAddr>,
+    /// TCP address for BitTorrent clients: be a tracker [default: none]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) tracker: Option<SocketAddr>,
     /// Directory of the node's key and store [default: comet-data]
     #[arg(long, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
@@ -128,6 +139,9 @@ pub(super) struct SwarmArgs {
     /// TCP address for clients of the first node [default: 127.0.0.1:7480]
     #[arg(long, value_name = "ADDRESS")]
     pub(super) http: Option<SocketAddr>,
+    /// TCP address for BitTorrent clients of the first node: be a tracker [default: none]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) tracker: Option<SocketAddr>,
     /// Directory of the nodes' keys and stores [default: a temporary one]
     #[arg(long, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
@@ -184,6 +198,15 @@ pub(super) struct PutArgs {
     /// File with the handlers; the object is then active
     #[arg(long, value_name = "FILE.lua")]
     pub(super) code: Option<PathBuf>,
+    /// Application that the object is to be, as listed by "app list"; several are composed in their order
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = parse_app, conflicts_with = "code")]
+    pub(super) app: Vec<&'static App>,
+    /// A setting of the application; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_setting, requires = "app")]
+    pub(super) set: Vec<Said>,
+    /// File with a publisher's signature under the handlers, as written by "app sign"
+    #[arg(long, value_name = "FILE.sig")]
+    pub(super) signature: Option<PathBuf>,
     /// How long to keep it, as 90s, 15m, 1h or 7d
     #[arg(long, value_name = "TIME", value_parser = parse_ttl)]
     pub(super) ttl: Option<u64>,
@@ -203,7 +226,7 @@ pub(super) struct PutArgs {
     pub(super) target: Target,
 }
 
-/// What a put stores: one of these, or nil if there is code and none of them.
+/// What a put stores: one of these, or nothing if there is code or an application and none of them.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 pub(super) struct Source {
@@ -242,6 +265,52 @@ pub(super) struct GetArgs {
     pub(super) deadline: Option<Duration>,
     #[command(flatten)]
     pub(super) target: Target,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AppCommand {
+    /// List the applications
+    List(AppListArgs),
+    /// Show an application: its settings and its handlers
+    Show(AppShowArgs),
+    /// Sign handlers as their publisher: nodes that trust the publisher let them contact anyone
+    Sign(AppSignArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AppListArgs {
+    /// Print one JSON document
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AppShowArgs {
+    /// The application's name
+    #[arg(value_name = "NAME", value_parser = parse_app)]
+    pub(super) app: &'static App,
+    /// Print the handlers and nothing else
+    #[arg(long, conflicts_with = "json")]
+    pub(super) source: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AppSignArgs {
+    /// File with the handlers; the signature is written beside it, into FILE.lua.sig
+    #[arg(value_name = "FILE.lua")]
+    pub(super) code: PathBuf,
+    /// File with the publisher's key, as "id --new" makes it
+    #[arg(long, value_name = "KEYFILE")]
+    pub(super) key: PathBuf,
+    /// The network on which the signature holds
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_NETWORK)]
+    pub(super) network: String,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -296,6 +365,14 @@ mod tests {
     }
 
     #[test]
+    fn applications_are_named_once_or_in_a_list_in_their_order() {
+        for line in ["put k v --app counter,pubsub", "put k v --app counter --app pubsub"] {
+            let Ok(Command::Put(args)) = parse(line) else { panic!("a put") };
+            assert_eq!(args.app.iter().map(|app| app.name).collect::<Vec<_>>(), ["counter", "pubsub"]);
+        }
+    }
+
+    #[test]
     fn wrong_arguments_are_refused_before_anything_is_sent() {
         for (line, kind) in [
             ("put k v --tll 1h", ErrorKind::UnknownArgument),
@@ -305,12 +382,19 @@ mod tests {
             ("put k --json-value {", ErrorKind::ValueValidation),
             ("put k v --sequence 1", ErrorKind::MissingRequiredArgument),
             ("delete k --sequence 1", ErrorKind::MissingRequiredArgument),
+            ("put k v --app countr", ErrorKind::ValueValidation),
+            ("put k v --app counter --code f", ErrorKind::ArgumentConflict),
+            ("put k v --set seconds=90", ErrorKind::MissingRequiredArgument),
+            ("put k v --app flexible-timeout --set seconds", ErrorKind::ValueValidation),
+            ("app show countr", ErrorKind::ValueValidation),
+            ("app show counter --source --json", ErrorKind::ArgumentConflict),
             ("get hex:12", ErrorKind::ValueValidation),
             ("get k --all --quorum 3", ErrorKind::ArgumentConflict),
             ("get k --quorum 0", ErrorKind::ValueValidation),
             ("get", ErrorKind::MissingRequiredArgument),
             ("swarm --nodes 0", ErrorKind::ValueValidation),
             ("run --listen here", ErrorKind::ValueValidation),
+            ("run --tracker 6969", ErrorKind::ValueValidation),
             ("gett k", ErrorKind::InvalidSubcommand),
             ("", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
         ] {

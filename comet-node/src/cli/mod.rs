@@ -3,12 +3,14 @@
 //! `run` and `swarm` start nodes; every other command is a client of a node's HTTP interface. A command does
 //! one thing, prints it for a person or, with `--json`, as one JSON document, and ends with a code.
 
+mod app;
 mod args;
 mod client;
 mod duration;
 mod objects;
 mod owner;
 mod print;
+mod publisher;
 mod run;
 mod session;
 #[cfg(test)]
@@ -123,6 +125,7 @@ fn execute(cli: Cli, look: Look, output: &mut dyn Write) -> Result<(), CommandEr
         Command::Lookup(args) => objects::lookup(&Session::new(&args.target, look), &args, output),
         Command::Inspect(args) => objects::inspect(&Session::new(&args.target, look), args, output),
         Command::Logs(args) => objects::logs(&Session::new(&args.target, look), args, output),
+        Command::App(command) => app::app(&command, look, output),
         Command::Id(args) => owner::id(&Session::new(&args.target, look), &args, output),
         Command::Limits(args) => session::limits(&Session::new(&args.target, look), &args, output),
     }?;

@@ -16,10 +16,12 @@ use ureq::http::Method;
 
 use super::{
     CommandError,
+    app::{Prepared, prepare},
     args::{DeleteArgs, GetArgs, KeyArgs, OwnedKeyArgs, PutArgs, Source},
     client::{Call, encoded, encoded_query, object_path},
     owner::{Owner, UnsignedPut},
     print::{self, Look},
+    publisher::read_signature,
     session::{Form, Session},
 };
 use crate::{
@@ -50,18 +52,28 @@ pub(super) fn parse_value(text: &str) -> Result<Value, String> {
 pub(super) fn put(session: &Session, args: &PutArgs, output: &mut dyn Write) -> Result<(), CommandError> {
     let owner = args.owner.as_deref().map(Owner::load).transpose()?;
     let code = args.code.as_deref().map(read_text).transpose()?;
-    let value = match (read_source(&args.source)?, &code) {
-        (Some(value), _) => value,
-        (None, Some(_)) => Value::Nil,
+    let (value, code) = match (read_source(&args.source)?, code) {
+        (value, None) if !args.app.is_empty() => {
+            let Prepared { code, value } = prepare(&args.app, &args.set, value)?;
+            (value, Some(code))
+        }
+        (Some(value), code) => (value, code),
+        (None, Some(code)) => (Value::Nil, Some(code)),
         (None, None) => {
-            let sentence =
-                "a put wants a VALUE, --json-value, --file or -; only with --code may it go without";
+            let sentence = "a put wants a VALUE, --json-value, --file or -; \
+                            only with --code or --app may it go without";
             return Err(CommandError::Usage(sentence.to_owned()));
         }
     };
     let data = value.encode();
     check_sizes(session, data.len(), code.as_ref().map_or(0, String::len))?;
-    let body = PutBody { code, ttl_seconds: args.ttl, replicas: args.replicas, ..PutBody::default() };
+    if args.signature.is_some() && code.is_none() {
+        let sentence = "--signature goes with --code or --app: a publisher signs handlers";
+        return Err(CommandError::Usage(sentence.to_owned()));
+    }
+    let publication = args.signature.as_deref().map(read_signature).transpose()?;
+    let (ttl_seconds, replicas) = (args.ttl, args.replicas);
+    let body = PutBody { code, publication, ttl_seconds, replicas, ..PutBody::default() };
     let (key, body) = match owner {
         None => (args.key.clone(), PutBody { value: Some(to_json(&value)), ..body }),
         Some(owner) => {
@@ -226,7 +238,7 @@ fn read_source(source: &Source) -> Result<Option<Value>, CommandError> {
     }
 }
 
-fn read_text(path: &Path) -> Result<String, CommandError> {
+pub(super) fn read_text(path: &Path) -> Result<String, CommandError> {
     String::from_utf8(read_file(path)?.into())
         .map_err(|_| CommandError::Failed(format!("{} is not UTF-8 text", path.display())))
 }

@@ -4,13 +4,13 @@ use std::{io::Write, path::Path};
 
 use bytes::Bytes;
 use comet_routing::{Key, clock::Clock};
-use comet_store::{Act, Code, Ownership, Statement, content_hash};
+use comet_store::{Act, Code, Ownership, Publication, Statement, content_hash};
 use serde_json::json;
 use ureq::http::Method;
 
 use super::{CommandError, args::IdArgs, client::Call, print, session::Session};
 use crate::{
-    http::api::{NodeReport, OwnerClaim},
+    http::api::{NodeReport, OwnerClaim, PublicationClaim},
     identity::{Identity, IdentityError},
     key_text::{KeyText, hex},
 };
@@ -69,6 +69,11 @@ impl Owner {
     /// Signs a request for the log; its sequence is the time in seconds.
     pub(super) fn sign_read_log(&self, network: &str, key: &KeyText) -> Result<OwnerClaim, CommandError> {
         self.sign(network, key, Clock::System.wall_ms() / 1000, Act::ReadLog)
+    }
+
+    /// Signs handlers, as their publisher.
+    pub(super) fn publish(&self, network: &str, code: &Code) -> PublicationClaim {
+        PublicationClaim::of(&Publication::sign(self.0.key_pair(), network, &code.hash))
     }
 
     fn sign(

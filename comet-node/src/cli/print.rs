@@ -32,7 +32,7 @@ pub(super) enum Look {
 
 impl Look {
     /// A line of lesser interest.
-    fn dim(self, line: &str) -> String {
+    pub(super) fn dim(self, line: &str) -> String {
         match self {
             Self::Colour => format!("\x1b[2m{line}\x1b[0m\n"),
             _ => format!("{line}\n"),

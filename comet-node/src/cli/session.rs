@@ -34,11 +34,32 @@ pub(super) enum Form {
     Json,
 }
 
+impl Form {
+    /// The form that the option `--json` asks for, if it is there.
+    pub(super) fn of(json: bool) -> Self {
+        if json { Self::Json } else { Self::Text }
+    }
+
+    /// Writes what the program itself says, as a document or as text.
+    pub(super) fn write(
+        self,
+        document: &impl Serialize,
+        text: &str,
+        output: &mut dyn Write,
+    ) -> Result<(), CommandError> {
+        let text = match self {
+            Self::Json => format!("{}\n", json!(document)),
+            Self::Text => text.to_owned(),
+        };
+        Ok(output.write_all(text.as_bytes())?)
+    }
+}
+
 impl Session {
     /// The session that the arguments ask for.
     pub(super) fn new(target: &Target, look: Look) -> Self {
         let client = Client::new(&target.node, target.token.as_deref(), target.timeout);
-        Self { client, look, form: if target.json { Form::Json } else { Form::Text } }
+        Self { client, look, form: Form::of(target.json) }
     }
 
     /// How text should look.
@@ -88,11 +109,7 @@ impl Session {
         text: &str,
         output: &mut dyn Write,
     ) -> Result<(), CommandError> {
-        let text = match self.form {
-            Form::Json => format!("{}\n", json!(document)),
-            Form::Text => text.to_owned(),
-        };
-        Ok(output.write_all(text.as_bytes())?)
+        self.form.write(document, text, output)
     }
 }
 

@@ -48,8 +48,9 @@ impl Served {
     /// Runs a command and returns its exit code, its output and its error.
     fn run(&self, look: Look, words: &[&str]) -> (u8, String, String) {
         let url = format!("http://{}", self.addr);
-        let target = ["--node", &url, "--token", TOKEN];
-        let words = ["comet-node"].iter().chain(words).chain(&target).copied();
+        let asks_node = words.first() != Some(&"app");
+        let target: &[&str] = if asks_node { &["--node", &url, "--token", TOKEN] } else { &[] };
+        let words = ["comet-node"].iter().chain(words).chain(target).copied();
         let cli = Cli::try_parse_from(words).expect("the arguments are right");
         let mut output = Vec::new();
         let ended = execute(cli, look, &mut output);
@@ -116,6 +117,77 @@ fn files_are_stored_byte_for_byte_and_code_needs_no_value() {
     let (exit, _, error) = node.run(Look::Pipe, &["put", "blob", "--file", text(&blob)]);
     assert_eq!((exit, error.as_str()), (1, "the encoded value has 70005 bytes and the limit is 65536"));
     assert_eq!(stored("blob").data, Value::str(b"\xff\x00x").encode(), "the refused put changed nothing");
+}
+
+#[test]
+fn a_put_takes_a_publishers_signature_along_with_the_handlers() {
+    let node = Served::start();
+    let folder = tempfile::tempdir().unwrap();
+    let (key, code) = (folder.path().join("me.key"), folder.path().join("a.lua"));
+    std::fs::write(&code, "aso.n = 0").unwrap();
+    let public_key = node.output(&["id", "--new", text(&key)]);
+    let said = node.output(&["app", "sign", text(&code), "--key", text(&key)]);
+    assert!(said.ends_with(&format!("signed for the network comet by {public_key}")), "{said}");
+    let signature = folder.path().join("a.lua.sig");
+    node.output(&["put", "a", "--code", text(&code), "--signature", text(&signature)]);
+    let stored = node.fake.state().objects[&comet_routing::Key::of("a")].clone();
+    let (code_hash, publication) = (stored.code.unwrap().hash, stored.publication.unwrap());
+    assert_eq!(publication.verify("comet", &code_hash), Ok(()));
+    assert_eq!(crate::key_text::hex(&publication.public_key), public_key.trim());
+    let plain = node.run(Look::Pipe, &["put", "a", "value", "--signature", text(&signature)]);
+    let sentence = "--signature goes with --code or --app: a publisher signs handlers";
+    assert_eq!((plain.0, plain.2.as_str()), (2, sentence));
+}
+
+#[test]
+fn an_application_is_put_by_its_name_with_its_settings() {
+    let node = Served::start();
+    node.output(&["put", "letter", "dear", "--app", "flexible-timeout", "--set", "seconds=90"]);
+    node.output(&["put", "hits", "hello", "--app", "counter"]);
+    node.output(&["put", "both", "--app", "flexible-timeout,access-log", "--set", "seconds=90"]);
+    let stored = |name: &str| node.fake.state().objects[&comet_routing::Key::of(name)].clone();
+    let seconds = ("seconds".into(), Value::Int(90));
+    let value = Value::map([seconds.clone(), ("value".into(), "dear".into())]);
+    assert_eq!(stored("letter").data, value.encode());
+    assert_eq!(stored("hits").data, Value::str("hello").encode());
+    assert_eq!(stored("both").data, Value::map([seconds]).encode());
+    let code = |name: &str| stored(name).code.map(|code| code.source.to_string());
+    let source = node.output(&["app", "show", "counter", "--source"]);
+    assert_eq!(code("hits").as_ref(), Some(&source));
+    assert!(code("both").is_some_and(|code| code.contains("do -- access-log\n")));
+}
+
+#[test]
+fn a_put_of_an_application_that_is_set_up_wrongly_sends_nothing() {
+    let node = Served::start();
+    for (settings, sentence) in [
+        (
+            &[][..],
+            "flexible-timeout needs --set seconds=VALUE: how long readers see the value, in seconds from the put",
+        ),
+        (&["--set", "second=9"], "flexible-timeout has no setting \"second\"; the nearest is seconds"),
+    ] {
+        let words = [&["put", "k", "v", "--app", "flexible-timeout"], settings].concat();
+        assert_eq!(node.run(Look::Pipe, &words), (2, String::new(), sentence.to_owned()));
+    }
+    assert!(node.fake.state().objects.is_empty());
+}
+
+#[test]
+fn applications_are_listed_and_shown_for_people_and_programs() {
+    let node = Served::start();
+    let list = node.output(&["app", "list"]);
+    assert_eq!(list.lines().count(), comet_apps::APPS.len() + 1);
+    let json: serde_json::Value = serde_json::from_str(&node.output(&["app", "list", "--json"])).unwrap();
+    assert_eq!((&json[1]["name"], &json[1]["settings"]), (&json!("counter"), &json!([])));
+    let json: serde_json::Value =
+        serde_json::from_str(&node.output(&["app", "show", "one-time", "--json"])).unwrap();
+    let app = comet_apps::find("one-time").expect("it ships");
+    assert_eq!((&json["source"], &json["summary"]), (&json!(app.source), &json!(app.summary)));
+    assert_eq!(
+        (&json["settings"][0]["name"], &json["settings"][0]["default"]),
+        (&json!("count"), &json!("8"))
+    );
 }
 
 #[test]
