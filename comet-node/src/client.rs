@@ -18,6 +18,7 @@ use crate::{
     actors::{Coordinator, DeleteObject, GetObject, InspectObject, LookUp, PutObject, ReadLogs},
     http::{Backend, Health, Metric, NodeReport},
     operation::{Company, OwnRole},
+    tracker::TrackerCounters,
     transport::Counters,
     upkeep::{UpkeepCounters, UpkeepCounts},
 };
@@ -47,6 +48,7 @@ pub struct Client {
     directory: Arc<Directory>,
     counters: Arc<Counters>,
     upkeep: Arc<UpkeepCounters>,
+    tracker: Arc<TrackerCounters>,
 }
 
 impl Client {
@@ -59,7 +61,8 @@ impl Client {
         counters: Arc<Counters>,
         upkeep: Arc<UpkeepCounters>,
     ) -> Self {
-        Self { facts: Arc::new(facts), coordinator, router, reader, directory, counters, upkeep }
+        let (facts, tracker) = (Arc::new(facts), Arc::default());
+        Self { facts, coordinator, router, reader, directory, counters, upkeep, tracker }
     }
 
     /// The node, as peers know it.
@@ -70,6 +73,11 @@ impl Client {
     /// What upkeep has done since the node started.
     pub fn upkeep(&self) -> UpkeepCounts {
         self.upkeep.counts()
+    }
+
+    /// What the node has done as a BitTorrent tracker.
+    pub fn tracker(&self) -> Arc<TrackerCounters> {
+        self.tracker.clone()
     }
 
     async fn ask<M, T>(&self, message: M) -> Result<T, Refusal>
@@ -136,6 +144,7 @@ impl Backend for Client {
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         let net = &self.counters;
         let mut metrics = upkeep_metrics(self.upkeep());
+        metrics.extend(self.tracker.to_metrics());
         metrics.extend([
             Metric::gauge("comet_peers", "Contacts in the routing table", self.peers().await as f64),
             Metric::gauge("comet_records", "Records in the store", totals.records as f64),

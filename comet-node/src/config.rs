@@ -7,6 +7,7 @@ mod check;
 mod layers;
 
 use std::{
+    collections::BTreeSet,
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
@@ -16,7 +17,7 @@ use comet_runtime::Limits;
 use comet_store::StoreConfig;
 use serde::{Deserialize, Serialize};
 
-use crate::transport::TransportConfig;
+use crate::{key_text::parse_hex, transport::TransportConfig};
 
 pub use layers::{ConfigError, Flags, Layers};
 
@@ -25,6 +26,9 @@ pub const PEER_PORT: u16 = 7400;
 
 /// The port on which a node answers HTTP.
 pub const HTTP_PORT: u16 = 7480;
+
+/// The name of the network that a node belongs to unless it is told otherwise.
+pub const DEFAULT_NETWORK: &str = "comet";
 
 /// The shortest HTTP token that is accepted: 128 bits in hexadecimal digits.
 pub const TOKEN_CHARS_MIN: usize = 32;
@@ -40,6 +44,8 @@ pub struct NodeConfig {
     pub node: NodeSection,
     /// The interface for clients.
     pub http: HttpConfig,
+    /// The interface for BitTorrent clients.
+    pub tracker: TrackerConfig,
     /// What an object may be and use.
     pub limits: Limits,
     /// The replica store.
@@ -109,6 +115,18 @@ pub struct HttpConfig {
     pub body_seconds: u64,
 }
 
+/// `[tracker]`: the interface for BitTorrent clients.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrackerConfig {
+    /// TCP address on which the node is a BitTorrent tracker; without one it is none.
+    pub listen: Option<SocketAddr>,
+    /// Open connections.
+    pub connections_max: usize,
+    /// Time that a client has to send a request's head, and an idle connection stays open, in seconds.
+    pub idle_seconds: u64,
+}
+
 /// `[replication]`: copies and lifetimes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -137,8 +155,17 @@ pub struct ReplicationConfig {
 pub struct RuntimeConfig {
     /// Whom handlers may address.
     pub contact: ContactPolicy,
+    /// Public keys, as 64 hexadecimal digits, of the publishers whose code may address anyone.
+    pub publishers: Vec<String>,
     /// Threads that run handlers; 0 for one less than the machine has cores, at least one.
     pub workers: usize,
+}
+
+impl RuntimeConfig {
+    /// The public keys of the trusted publishers. What is no key, which the check refuses, is left out.
+    pub fn trusted(&self) -> BTreeSet<[u8; 32]> {
+        self.publishers.iter().filter_map(|text| parse_hex(text)).collect()
+    }
 }
 
 /// Whom handlers may address.
@@ -158,7 +185,7 @@ impl Default for NodeSection {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), PEER_PORT),
             data: PathBuf::from("comet-data"),
             peers: Vec::new(),
-            network: "comet".to_owned(),
+            network: DEFAULT_NETWORK.to_owned(),
             mdns: false,
         }
     }
@@ -175,6 +202,12 @@ impl Default for HttpConfig {
             idle_seconds: 10,
             body_seconds: 10,
         }
+    }
+}
+
+impl Default for TrackerConfig {
+    fn default() -> Self {
+        Self { listen: None, connections_max: 1024, idle_seconds: 10 }
     }
 }
 

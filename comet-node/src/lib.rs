@@ -16,6 +16,7 @@ pub mod operation;
 pub mod process;
 pub mod swarm;
 pub mod threads;
+pub mod tracker;
 pub mod transport;
 pub mod upkeep;
 pub mod wire;

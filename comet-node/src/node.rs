@@ -1,6 +1,7 @@
 //! One running node: real sockets, a real disk and threads around the actors of an [`Assembly`].
 
 mod assembly;
+mod fronts;
 
 use std::{
     io,
@@ -20,7 +21,6 @@ use crate::{
     client::Client,
     config::NodeConfig,
     discovery::Discovery,
-    http,
     identity::{Identity, IdentityError},
     process::{self, StopSignals},
     threads::Worker,
@@ -28,6 +28,7 @@ use crate::{
 };
 
 pub use assembly::{Assembly, Crew, Parts, Stages, TransportLinks};
+pub use fronts::Fronts;
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -171,30 +172,28 @@ pub fn run(config: &NodeConfig) -> anyhow::Result<()> {
         let mut signals = StopSignals::catch().context("cannot catch signals")?;
         let threads = Threads::spawn(config.runtime.workers)?;
         let node = Node::start(config, &threads).await?;
-        let client = node.client().clone();
-        let own = client.contact();
-        let served = http::serve(&config.http, &config.limits, &config.replication, client);
-        let (server, http) = match served {
-            Ok(served) => served,
+        let own = node.client().contact();
+        let fronts = match Fronts::open(config, node.client()) {
+            Ok(fronts) => fronts,
             Err(error) => {
                 node.stop().await;
-                return Err(error.into());
+                return Err(error);
             }
         };
-        let stop = server.handle();
-        let serving = actix_rt::spawn(server);
         println!("comet-node {}", env!("CARGO_PKG_VERSION"));
         println!("  node   {}", own.id);
         println!("  peers  udp {}, network {:?}", own.addr, config.node.network);
-        println!("  http   http://{http}");
+        println!("  http   http://{}", fronts.http());
+        if let Some(tracker) = fronts.tracker() {
+            println!("  tracker http://{tracker}/announce");
+        }
         println!("  data   {}", config.node.data.display());
         println!("Press Ctrl-C to stop.");
         signals.next().await;
         log::info!("stopping");
         signals
             .or_at_once(async move {
-                stop.stop(true).await;
-                serving.await.ok();
+                fronts.close().await;
                 node.stop().await;
                 drop(threads);
             })

@@ -10,8 +10,8 @@ use anyhow::Context as _;
 use crate::{
     client::Client,
     config::NodeConfig,
-    demo, http,
-    node::{Node, Threads, block_on},
+    demo,
+    node::{Fronts, Node, Threads, block_on},
     process::{self, StopSignals},
 };
 
@@ -84,7 +84,7 @@ impl Swarm {
     }
 }
 
-/// Runs a swarm until it is told to stop; the first node answers HTTP on the configured address.
+/// Runs a swarm until it is told to stop; the first node answers clients on the configured addresses.
 pub fn run(options: &SwarmOptions, config: &NodeConfig) -> anyhow::Result<()> {
     process::end_on_panic();
     block_on(async {
@@ -100,21 +100,18 @@ pub fn run(options: &SwarmOptions, config: &NodeConfig) -> anyhow::Result<()> {
             () = signals.next() => return Ok(()),
         };
         let clients = swarm.clients();
-        let first = clients.first().cloned().context("a swarm has at least one node")?;
-        let (server, http) = match http::serve(&config.http, &config.limits, &config.replication, first) {
-            Ok(served) => served,
+        let first = clients.first().context("a swarm has at least one node")?;
+        let fronts = match Fronts::open(config, first) {
+            Ok(fronts) => fronts,
             Err(error) => {
                 swarm.stop().await;
-                return Err(error.into());
+                return Err(error);
             }
         };
-        let stop = server.handle();
-        let serving = actix_rt::spawn(server);
-        let served = present(options, &clients, http, &mut signals).await;
+        let served = present(options, &clients, &fronts, &mut signals).await;
         signals
             .or_at_once(async move {
-                stop.stop(true).await;
-                serving.await.ok();
+                fronts.close().await;
                 swarm.stop().await;
             })
             .await;
@@ -126,7 +123,7 @@ pub fn run(options: &SwarmOptions, config: &NodeConfig) -> anyhow::Result<()> {
 async fn present(
     options: &SwarmOptions,
     clients: &[Client],
-    http: SocketAddr,
+    fronts: &Fronts,
     signals: &mut StopSignals,
 ) -> anyhow::Result<()> {
     println!("comet-node {}: {} nodes on loopback", env!("CARGO_PKG_VERSION"), clients.len());
@@ -138,9 +135,13 @@ async fn present(
             client.contact().addr
         );
     }
-    println!("  http     http://{http}\n");
+    println!("  http     http://{}", fronts.http());
+    if let Some(tracker) = fronts.tracker() {
+        println!("  tracker  http://{tracker}/announce");
+    }
+    println!();
     if options.demo {
-        println!("{}", demo::show(clients, http).await.context("the demonstration failed")?);
+        println!("{}", demo::show(clients, fronts.http()).await.context("the demonstration failed")?);
     }
     println!("Press Ctrl-C to stop.");
     signals.next().await;

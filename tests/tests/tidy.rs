@@ -48,6 +48,7 @@ fn only_actors_name_actix() {
             || path.ends_with("/actor.rs")
             || path.starts_with("comet-node/src/transport/")
             || path.starts_with("comet-node/src/http/")
+            || path == "comet-node/src/tracker/mod.rs"
             || ["bootstrap", "client", "node", "swarm", "threads", "process"]
                 .iter()
                 .any(|part| path.starts_with(&format!("comet-node/src/{part}")))

@@ -7,8 +7,12 @@ use comet_store::StoreConfig;
 
 use super::{
     ConfigError, HttpConfig, NETWORK_BYTES_MAX, NodeConfig, NodeSection, ReplicationConfig, TOKEN_CHARS_MIN,
+    TrackerConfig,
 };
-use crate::wire::{CODE_BYTES_MAX, LOG_LINES_MAX, TEXT_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::{
+    key_text::parse_hex,
+    wire::{CODE_BYTES_MAX, LOG_LINES_MAX, TEXT_BYTES_MAX, VALUE_BYTES_MAX},
+};
 
 /// Deepest nesting of a value: a state nests its fields two levels deeper, and the codec reads 32 levels.
 const DEPTH_MAX: usize = 30;
@@ -23,11 +27,18 @@ impl NodeConfig {
     pub fn check(&self) -> Result<(), ConfigError> {
         check_node(&self.node)?;
         check_http(&self.http)?;
+        check_tracker(&self.tracker)?;
         check_limits(&self.limits)?;
         check_replication(&self.replication)?;
         check_store(&self.store, &self.replication)?;
+        check_publishers(&self.runtime.publishers)?;
         check("runtime.workers", self.runtime.workers <= 1024, "at most 1024")
     }
+}
+
+fn check_publishers(publishers: &[String]) -> Result<(), ConfigError> {
+    let keys = publishers.iter().all(|text| parse_hex::<32>(text).is_some());
+    check("runtime.publishers", keys, "public keys of 64 hexadecimal digits")
 }
 
 fn check_node(node: &NodeSection) -> Result<(), ConfigError> {
@@ -45,6 +56,11 @@ fn check_http(http: &HttpConfig) -> Result<(), ConfigError> {
     check("http.workers", (1..=256).contains(&http.workers), "1 to 256")?;
     check("http.idle_seconds", (1..=3600).contains(&http.idle_seconds), "1 to 3600")?;
     check("http.body_seconds", (1..=3600).contains(&http.body_seconds), "1 to 3600")
+}
+
+fn check_tracker(tracker: &TrackerConfig) -> Result<(), ConfigError> {
+    check("tracker.connections_max", tracker.connections_max >= 1, "at least 1")?;
+    check("tracker.idle_seconds", (1..=3600).contains(&tracker.idle_seconds), "1 to 3600")
 }
 
 fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
@@ -187,6 +203,23 @@ mod tests {
     #[test]
     fn short_tokens_are_refused() {
         assert_eq!(unfit(|config| config.http.token = Some("x".repeat(31))), Some("http.token"));
+    }
+
+    #[test]
+    fn a_tracker_may_be_open_to_everybody_but_wants_connections_and_a_time_limit() {
+        let everywhere = "0.0.0.0:6969".parse().ok();
+        assert_eq!(unfit(|config| config.tracker.listen = everywhere), None);
+        assert_eq!(unfit(|config| config.tracker.connections_max = 0), Some("tracker.connections_max"));
+        assert_eq!(unfit(|config| config.tracker.idle_seconds = 0), Some("tracker.idle_seconds"));
+    }
+
+    #[test]
+    fn publishers_are_public_keys() {
+        let publishers = |text: &str| unfit(|config| config.runtime.publishers = vec![text.to_owned()]);
+        assert_eq!(publishers(&"aB".repeat(32)), None);
+        for bad in ["", "alice", &"ab".repeat(31), &"xy".repeat(32)] {
+            assert_eq!(publishers(bad), Some("runtime.publishers"), "{bad}");
+        }
     }
 
     #[test]

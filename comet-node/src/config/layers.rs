@@ -356,7 +356,9 @@ fn nearest(key: &str, known: &BTreeMap<String, Json>) -> Option<String> {
             0.9 * strsim::jaro_winkler(name, its_name) + 0.1 * strsim::jaro_winkler(section, its_section);
         strsim::jaro_winkler(key, candidate).max(by_name)
     };
-    let best = known.keys().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    // Of equally good ones the shorter is the likelier: `listen` is not the tracker's.
+    let by_length = |a: &String, b: &String| b.len().cmp(&a.len());
+    let best = known.keys().max_by(|a, b| likeness(a).total_cmp(&likeness(b)).then(by_length(a, b)))?;
     (likeness(best) >= LIKENESS_MIN).then(|| best.clone())
 }
 

@@ -7,7 +7,7 @@ use comet_runtime::{
     Limits, Refusal,
     dht::{Answer, DeleteReport, GetReport, Inspection, LogLine, LookupReport, PutReport, ReplicaLog, Usage},
 };
-use comet_store::{Ownership, Version};
+use comet_store::{Ownership, Publication, Version};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
@@ -31,6 +31,9 @@ pub struct PutBody {
     /// Handler source.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
+    /// The signature of a publisher who vouches for the code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub publication: Option<PublicationClaim>,
     /// Lifetime in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl_seconds: Option<u64>,
@@ -56,12 +59,24 @@ pub struct OwnerClaim {
     pub signature: String,
 }
 
+/// A publisher's signature under code, as hexadecimal digits; also what is in a file that `app sign` writes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublicationClaim {
+    /// Ed25519 public key, 64 digits.
+    pub public_key: String,
+    /// Ed25519 signature, 128 digits.
+    pub signature: String,
+}
+
 /// Why a claim cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClaimError {
     /// A field does not have its number of hexadecimal digits.
-    #[error("the owner's {field} wants {digits} hexadecimal digits")]
+    #[error("the {whose}'s {field} wants {digits} hexadecimal digits")]
     Digits {
+        /// Whose claim it is: the owner's or the publisher's.
+        whose: &'static str,
         /// The field.
         field: &'static str,
         /// Digits that it wants.
@@ -88,7 +103,7 @@ impl OwnerClaim {
 
     /// The sequence number and the signature.
     pub fn read(&self) -> Result<(u64, Ownership), ClaimError> {
-        let refuse = |field, digits| ClaimError::Digits { field, digits };
+        let refuse = |field, digits| ClaimError::Digits { whose: "owner", field, digits };
         let ownership = Ownership {
             public_key: parse_hex(&self.public_key).ok_or(refuse("public_key", 64))?,
             salt: parse_hex(&self.salt).ok_or(refuse("salt", 64))?,
@@ -120,6 +135,22 @@ impl OwnerClaim {
             salt: field("salt")?.to_owned(),
             sequence: field("sequence")?.parse().map_err(|_| ClaimError::Header)?,
             signature: field("signature")?.to_owned(),
+        })
+    }
+}
+
+impl PublicationClaim {
+    /// The claim of a signature.
+    pub fn of(publication: &Publication) -> Self {
+        Self { public_key: hex(&publication.public_key), signature: hex(&publication.signature) }
+    }
+
+    /// The signature.
+    pub fn read(&self) -> Result<Publication, ClaimError> {
+        let refuse = |field, digits| ClaimError::Digits { whose: "publisher", field, digits };
+        Ok(Publication {
+            public_key: parse_hex(&self.public_key).ok_or(refuse("public_key", 64))?,
+            signature: parse_hex(&self.signature).ok_or(refuse("signature", 128))?,
         })
     }
 }
@@ -500,7 +531,17 @@ mod tests {
             assert_eq!(OwnerClaim::from_header(bad), Err(ClaimError::Header), "{bad}");
         }
         let short = OwnerClaim { salt: "02".into(), ..claim() };
-        assert_eq!(short.read(), Err(ClaimError::Digits { field: "salt", digits: 64 }));
+        assert_eq!(short.read(), Err(ClaimError::Digits { whose: "owner", field: "salt", digits: 64 }));
+    }
+
+    #[test]
+    fn a_publication_is_read_as_it_was_written() {
+        let publication = Publication { public_key: [1; 32], signature: [3; 64] };
+        let claim = PublicationClaim::of(&publication);
+        assert_eq!(claim.read(), Ok(publication));
+        let short = PublicationClaim { signature: "03".into(), ..claim };
+        let sentence = "the publisher's signature wants 128 hexadecimal digits";
+        assert_eq!(short.read().map_err(|error| error.to_string()), Err(sentence.to_owned()));
     }
 
     #[test]

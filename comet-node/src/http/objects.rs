@@ -22,7 +22,7 @@ use super::{
     Backend, Problem, Served,
     api::{
         AnswerText, DeleteReply, GetAllReply, GetReply, InspectReply, LogsReply, LookupReply, OWNER_HEADER,
-        OwnerClaim, PutBody, PutReply,
+        OwnerClaim, PublicationClaim, PutBody, PutReply,
     },
 };
 use crate::{json::from_json, key_text::KeyText};
@@ -69,7 +69,16 @@ pub(super) async fn put<B: Backend>(
             let ttl = query.ttl_seconds.map(Duration::from_secs);
             let data = Value::Str(body).encode();
             let deadline = query.deadline_ms.map(parse_deadline).transpose()?;
-            Put { key, data, code: None, ttl, replicas: query.replicas, owner: None, deadline }
+            Put {
+                key,
+                data,
+                code: None,
+                publication: None,
+                ttl,
+                replicas: query.replicas,
+                owner: None,
+                deadline,
+            }
         }
         _ => {
             let detail = "a put wants the Content-Type application/json or application/octet-stream";
@@ -265,6 +274,8 @@ fn json_put(key: Key, body: &[u8], limits: &Limits) -> Result<Put, Problem> {
         (Some(json), None) => from_json(json, limits.depth).map_err(|error| bad_value(&error))?.encode(),
         (None, None) => Value::Nil.encode(),
     };
+    let publication = body.publication.as_ref().map(PublicationClaim::read).transpose();
+    let publication = publication.map_err(|error| Problem::bad_request("bad_publication", error))?;
     let owner = body.owner.as_ref().map(read_claim).transpose()?;
     if owner.is_some() && (body.ttl_seconds.is_none() || body.replicas.is_none()) {
         let detail = "ttl_seconds and replicas are part of what an owner signs, so both are needed";
@@ -274,6 +285,7 @@ fn json_put(key: Key, body: &[u8], limits: &Limits) -> Result<Put, Problem> {
         key,
         data,
         code: body.code.map(Code::new),
+        publication,
         ttl: body.ttl_seconds.map(Duration::from_secs),
         replicas: body.replicas,
         owner,

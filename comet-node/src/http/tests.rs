@@ -11,11 +11,11 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use comet_routing::Key;
 use comet_runtime::{Refusal, Value, dht::Read};
-use comet_store::{Act, Code, Ownership, Statement, content_hash};
+use comet_store::{Act, Code, Ownership, Publication, Statement, content_hash};
 use serde_json::{Value as Json, json};
 
 use super::{
-    api::{OWNER_HEADER, OwnerClaim},
+    api::{OWNER_HEADER, OwnerClaim, PublicationClaim},
     fake::{Fake, NETWORK, replica},
     *,
 };
@@ -314,6 +314,19 @@ async fn an_owners_signature_passes_and_a_changed_request_does_not() {
     let read_only = sign(10, Act::ReadLog);
     assert_eq!(ask(&fake, with(delete(), &read_only)).await.problem(), (403, "not_owner".into()));
     assert_eq!(ask(&fake, with(delete(), &sign(10, Act::Delete))).await.status, 200);
+}
+
+#[actix_web::test]
+async fn a_publishers_signature_goes_with_the_code() {
+    let fake = Fake::default();
+    let publisher = Identity::from_seed([8; 32]);
+    let publication = Publication::sign(publisher.key_pair(), NETWORK, &Code::new("aso = {}").hash);
+    let mut body = json!({ "code": "aso = {}", "publication": PublicationClaim::of(&publication) });
+    assert_eq!(ask(&fake, put_json("/v1/objects/k", body.to_string())).await.status, 200);
+    assert_eq!(fake.state().objects[&Key::of("k")].publication, Some(publication));
+    body["publication"]["signature"] = json!("00");
+    let refused = ask(&fake, put_json("/v1/objects/k", body.to_string())).await;
+    assert_eq!(refused.problem(), (400, "bad_publication".into()));
 }
 
 #[actix_web::test]

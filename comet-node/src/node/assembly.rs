@@ -213,6 +213,7 @@ impl Parts<'_> {
             reader: self.reader.clone(),
             network: coordinator.clone().recipient(),
         };
+        let publishers = Arc::new(self.config.runtime.trusted());
         let count = seats.len();
         let mut shards = Vec::new();
         for (index, (seat, (stage, backstop))) in seats.into_iter().zip(&self.stages.shards).enumerate() {
@@ -225,6 +226,7 @@ impl Parts<'_> {
                     ContactPolicy::Strict => Reach::Strict,
                     ContactPolicy::Open => Reach::Open,
                 },
+                publishers: publishers.clone(),
                 local: self.own,
                 state_flush: STATE_FLUSH,
                 idle: IDLE,

@@ -11,7 +11,10 @@ use comet_routing::{Contact, Key, clock::WallMs};
 use comet_runtime::{
     Bounds, Caller, DecodeError, Limits, Origin, REPLICAS_MAX, Refusal, Trail, Value, visit::Visit,
 };
-use comet_store::{Act, Code, Deletion, Ownership, OwnershipError, Record, Statement, Version, content_hash};
+use comet_store::{
+    Act, Code, Deletion, Ownership, OwnershipError, Publication, PublicationError, Record, Statement,
+    Version, content_hash,
+};
 
 use crate::{
     config::ReplicationConfig,
@@ -136,7 +139,7 @@ impl Gate {
 
     /// The record of a put.
     fn record(&self, object: Object, now_ms: WallMs) -> Result<Record, Refusal> {
-        let Object { key, sequence, ownership, ttl_seconds, replicas, code, data } = object;
+        let Object { key, sequence, ownership, ttl_seconds, replicas, code, publication, data } = object;
         if replicas > REPLICAS_MAX {
             return Err(Refusal::Invalid(format!("{replicas} replicas, and the limit is {REPLICAS_MAX}")));
         }
@@ -155,6 +158,9 @@ impl Gate {
             let act = Act::Put { content: &version.hash, ttl_seconds, replicas };
             self.verify(ownership, &key, sequence, act)?;
         }
+        if let Some(publication) = &publication {
+            self.verify_publication(publication, code.as_ref())?;
+        }
         let lifetime_ms = self.granted_seconds(ttl_seconds).saturating_mul(1_000);
         Ok(Record {
             key,
@@ -165,6 +171,7 @@ impl Gate {
             ttl_seconds,
             replicas,
             code,
+            publication,
             data,
             state: Bytes::new(),
         })
@@ -249,6 +256,13 @@ impl Gate {
     fn verify(&self, ownership: &Ownership, key: &Key, sequence: u64, act: Act<'_>) -> Result<(), Refusal> {
         let statement = Statement { network: &self.network, key, sequence, act };
         ownership.verify(&statement).map_err(not_owner)
+    }
+
+    /// Whoever the publisher is: whether this node trusts it is asked where the code runs.
+    fn verify_publication(&self, publication: &Publication, code: Option<&Code>) -> Result<(), Refusal> {
+        let code = code.ok_or(PublicationError::NoCode);
+        code.and_then(|code| publication.verify(&self.network, &code.hash))
+            .map_err(|error| Refusal::Invalid(error.to_string()))
     }
 
     fn value(&self, what: &str, bytes: &[u8]) -> Result<Value, Refusal> {

@@ -29,6 +29,7 @@ pub fn object_of(put: dht::Put, sequence: u64, config: &ReplicationConfig) -> Ob
         ownership,
         replicas: put.replicas.unwrap_or(config.replicas),
         code: put.code.map(|code| code.source),
+        publication: put.publication,
         data: put.data,
     }
 }
@@ -36,7 +37,16 @@ pub fn object_of(put: dht::Put, sequence: u64, config: &ReplicationConfig) -> Ob
 /// The value that an object puts.
 pub fn object_from(key: Key, data: &Value, sequence: u64, config: &ReplicationConfig) -> Object {
     let data = data.encode();
-    let put = dht::Put { key, data, code: None, ttl: None, replicas: None, owner: None, deadline: None };
+    let put = dht::Put {
+        key,
+        data,
+        code: None,
+        publication: None,
+        ttl: None,
+        replicas: None,
+        owner: None,
+        deadline: None,
+    };
     object_of(put, sequence, config)
 }
 
@@ -55,6 +65,7 @@ pub fn replicate(record: Record, trail: Trail, now_ms: WallMs) -> Request {
             ttl_seconds: record.ttl_seconds,
             replicas: record.replicas,
             code: record.code.map(|code| code.source),
+            publication: record.publication,
             data: record.data,
         },
     }
@@ -80,14 +91,22 @@ fn whole_seconds(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use comet_store::Ownership;
+    use comet_store::{Code, Ownership, Publication};
 
     use super::*;
 
     fn put(ttl: Option<Duration>, owner: Option<(u64, Ownership)>) -> Object {
         let data = Bytes::from_static(b"\xc0");
-        let put =
-            dht::Put { key: Key::of("k"), data, code: None, ttl, replicas: None, owner, deadline: None };
+        let put = dht::Put {
+            key: Key::of("k"),
+            data,
+            code: None,
+            publication: None,
+            ttl,
+            replicas: None,
+            owner,
+            deadline: None,
+        };
         object_of(put, 7, &ReplicationConfig::default())
     }
 
@@ -95,6 +114,24 @@ mod tests {
     fn what_the_client_left_open_is_the_nodes_to_choose() {
         let object = put(None, None);
         assert_eq!((object.sequence, object.ttl_seconds, object.replicas), (7, 86_400, 8));
+    }
+
+    #[test]
+    fn a_publishers_signature_goes_along() {
+        let publication = Some(Publication { public_key: [7; 32], signature: [8; 64] });
+        let (key, data) = (Key::of("k"), Bytes::from_static(b"\xc0"));
+        let code = Some(Code::new("aso = {}"));
+        let put = dht::Put {
+            key,
+            data,
+            code,
+            publication: publication.clone(),
+            ttl: None,
+            replicas: None,
+            owner: None,
+            deadline: None,
+        };
+        assert_eq!(object_of(put, 7, &ReplicationConfig::default()).publication, publication);
     }
 
     #[test]

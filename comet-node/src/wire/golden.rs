@@ -8,7 +8,7 @@ use comet_runtime::{
     Failure, Refusal,
     dht::{LogLine, LogProof, Usage},
 };
-use comet_store::{Ownership, Version};
+use comet_store::{Ownership, Publication, Version};
 use proptest::prelude::*;
 
 use super::*;
@@ -35,12 +35,18 @@ fn object() -> Object {
         ttl_seconds: 86_400,
         replicas: 8,
         code: Some(Arc::from("aso.n = 1")),
+        publication: None,
         data: Bytes::from_static(&[0x2a]),
     }
 }
 
 fn plain_object() -> Object {
     Object { ownership: None, code: None, ..object() }
+}
+
+fn published_object() -> Object {
+    let publication = Some(Publication { public_key: [0xdd; 32], signature: [0xee; 64] });
+    Object { ownership: None, publication, ..object() }
 }
 
 fn version() -> Version {
@@ -102,6 +108,14 @@ fn requests() -> Vec<(Request, &'static str)> {
              cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc\
              cccccccccccccccccccccccccccccca374746cce00015180a17208a163a961736f2e6e203d2031a164c4012aa274\
              7282a16d14a16403",
+        ),
+        (
+            Request::Put { object: published_object(), trail: TRAIL },
+            "81a370757482a16f87a16bc4201111111111111111111111111111111111111111111111111111111111111111a1\
+             7307a374746cce00015180a17208a163a961736f2e6e203d2031a370756282a2706bc420dddddddddddddddddddd\
+             dddddddddddddddddddddddddddddddddddddddddddda3736967c440eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee\
+             eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee\
+             a164c4012aa2747282a16d14a16403",
         ),
         (
             Request::Replicate {

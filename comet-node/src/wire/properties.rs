@@ -8,7 +8,7 @@ use comet_runtime::{
     REPLICAS_MAX, Refusal,
     dht::{LogLine, Usage},
 };
-use comet_store::{Ownership, Version};
+use comet_store::{Ownership, Publication, Version};
 use proptest::prelude::*;
 use serde::Serialize;
 
@@ -45,6 +45,7 @@ fn largest_object() -> Object {
         ttl_seconds: TTL_MAX.as_secs(),
         replicas: REPLICAS_MAX,
         code: Some(Arc::from("-".repeat(CODE_BYTES_MAX))),
+        publication: Some(Publication { public_key: [4; 32], signature: [5; 64] }),
         data: vec![0; VALUE_BYTES_MAX].into(),
     }
 }
@@ -263,9 +264,13 @@ prop_compose! {
         ttl_seconds in 1..=TTL_MAX.as_secs(),
         replicas in 0..=REPLICAS_MAX,
         code in prop::option::of(".{0,80}"),
+        publisher in prop::option::of((any::<[u8; 32]>(), any::<u8>())),
         data in payloads(),
     ) -> Object {
-        Object { key, sequence, ownership, ttl_seconds, replicas, code: code.map(Arc::from), data }
+        let publication =
+            publisher.map(|(public_key, byte)| Publication { public_key, signature: [byte; 64] });
+        let code = code.map(Arc::from);
+        Object { key, sequence, ownership, ttl_seconds, replicas, code, publication, data }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use comet_routing::Key;
 use comet_runtime::dht::LogProof;
-use comet_store::{Ownership, Version};
+use comet_store::{Ownership, Publication, Version};
 use serde::{Deserialize, Serialize};
 
 use super::{DecodeError, Summary, answer::VersionFields, digest::summaries, field, scan, to_frame};
@@ -159,6 +159,9 @@ pub struct Object {
     /// Its handlers' source.
     #[serde(rename = "c", with = "field::code_option", default, skip_serializing_if = "Option::is_none")]
     pub code: Option<Arc<str>>,
+    /// A publisher's signature under the code.
+    #[serde(rename = "pub", with = "publication_option", default, skip_serializing_if = "Option::is_none")]
+    pub publication: Option<Publication>,
     /// Its data: one encoded value, not decoded here so that hash and signature cover the bytes as sent.
     #[serde(rename = "d", with = "field::value")]
     pub data: Bytes,
@@ -240,6 +243,34 @@ pub(super) mod ownership_option {
         source: D,
     ) -> Result<Option<Ownership>, D::Error> {
         OwnershipFields::deserialize(source).map(Some)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Publication")]
+struct PublicationFields {
+    #[serde(rename = "pk", with = "field::exact")]
+    public_key: [u8; 32],
+    #[serde(rename = "sig", with = "field::exact")]
+    signature: [u8; 64],
+}
+
+mod publication_option {
+    use super::*;
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        publication: &Option<Publication>,
+        target: S,
+    ) -> Result<S::Ok, S::Error> {
+        match publication {
+            Some(publication) => PublicationFields::serialize(publication, target),
+            None => target.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(source: D) -> Result<Option<Publication>, D::Error> {
+        PublicationFields::deserialize(source).map(Some)
     }
 }
 

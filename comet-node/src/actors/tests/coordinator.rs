@@ -18,6 +18,7 @@ fn put(replicas: u8) -> PutObject {
         key: key(),
         data,
         code: None,
+        publication: None,
         ttl: None,
         replicas: Some(replicas),
         owner: None,

@@ -80,6 +80,7 @@ fn a_value_that_went_past_an_object_which_kept_itself_is_taken_back() {
                 key: key(),
                 data,
                 code: None,
+                publication: None,
                 ttl: None,
                 replicas: Some(4),
                 owner: None,

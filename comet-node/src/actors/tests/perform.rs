@@ -1,7 +1,7 @@
 //! What objects ask, through a coordinator and a real courier.
 
 use comet_runtime::{Nodes, Op, OpOutcome, Request as Wish, Trail, Value, actors::Perform};
-use comet_store::{Code, Record, content_hash};
+use comet_store::{Code, Publication, Record, content_hash};
 
 use super::*;
 
@@ -93,6 +93,8 @@ fn a_copy_carries_code_and_state_and_what_is_left_of_the_lifetime() {
     paused(async {
         let station = station(1, [storing(2), storing(3)]);
         let (code, data) = (Code::new("aso = {}"), Value::Int(1).encode());
+        let pair = ring::signature::Ed25519KeyPair::from_seed_unchecked(&[1; 32]).unwrap();
+        let publication = Publication::sign(&pair, "test", &code.hash);
         let record = Record {
             key: key(),
             ownership: None,
@@ -102,6 +104,7 @@ fn a_copy_carries_code_and_state_and_what_is_left_of_the_lifetime() {
             ttl_seconds: 3_600,
             replicas: 1,
             code: Some(code),
+            publication: Some(publication.clone()),
             data,
             state: Value::List(vec![]).encode(),
         };
@@ -114,6 +117,7 @@ fn a_copy_carries_code_and_state_and_what_is_left_of_the_lifetime() {
             panic!("{requests:?}")
         };
         assert_eq!((object.sequence, object.code.as_deref()), (5, Some("aso = {}")));
+        assert_eq!(object.publication, Some(publication), "and its publisher's signature");
         assert_eq!((state, *age_seconds, *remaining_seconds), (&Value::List(vec![]).encode(), 10, 60));
         assert_eq!(*trail, TRAIL.into(), "with what is left of the budget");
     });

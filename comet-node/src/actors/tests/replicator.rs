@@ -155,6 +155,7 @@ pub(super) fn plain(sequence: u64, replicas: u8) -> Record {
         ttl_seconds: 86_400,
         replicas,
         code: None,
+        publication: None,
         data,
         state: Bytes::new(),
     }

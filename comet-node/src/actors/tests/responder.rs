@@ -72,6 +72,7 @@ fn put() -> Bytes {
         ttl_seconds: 60,
         replicas: 8,
         code: None,
+        publication: None,
         data: Value::Int(1).encode(),
     };
     Request::Put { object, trail: Trail::FRESH.into() }.encode()

@@ -53,6 +53,7 @@ fn object() -> Object {
         ttl_seconds: 3_600,
         replicas: 8,
         code: None,
+        publication: None,
         data: Value::from("hello").encode(),
     }
 }
@@ -102,6 +103,35 @@ fn copy(
 }
 
 #[test]
+fn a_publishers_signature_comes_with_the_code_that_it_is_for_or_not_at_all() {
+    let code = "aso.n = 1";
+    let sign = |network, source| Publication::sign(&pair(7), network, &Code::new(source).hash);
+    let published = |source: Option<&str>, publication| {
+        put(Object { code: source.map(Into::into), publication: Some(publication), ..object() })
+    };
+    let publication = sign("test", code);
+    let (_, record) = published(Some(code), publication.clone()).unwrap();
+    assert_eq!(record.publication, Some(publication.clone()));
+    let unsigned = put(Object { code: Some(code.into()), ..object() }).unwrap().1;
+    assert_eq!(record.version, unsigned.version, "the version does not tell them apart");
+
+    let object = Object { code: Some(code.into()), publication: Some(publication.clone()), ..object() };
+    let (_, copied, _) = copy(object.clone(), 0, 60).unwrap();
+    assert_eq!(copied.publication, Some(publication.clone()), "a copy brings it along");
+    let forged = Object { publication: Some(sign("test", "aso.n = 2")), ..object };
+    let wrong = "the publisher's signature is not for this code on this network";
+    for outcome in [
+        published(Some(code), sign("other", code)).map(drop),
+        published(Some("aso.n = 2"), publication.clone()).map(drop),
+        copy(forged, 0, 60).map(drop),
+    ] {
+        assert_eq!(outcome, Err(Refusal::Invalid(wrong.into())));
+    }
+    let bare = Refusal::Invalid("a publisher signs code, and the object has none".into());
+    assert_eq!(published(None, publication).map(drop), Err(bare));
+}
+
+#[test]
 fn a_put_becomes_a_record_dated_by_this_nodes_clock() {
     let (caller, record) = put(object()).unwrap();
     let expected = Record {
@@ -113,6 +143,7 @@ fn a_put_becomes_a_record_dated_by_this_nodes_clock() {
         ttl_seconds: 3_600,
         replicas: 8,
         code: None,
+        publication: None,
         data: object().data,
         state: Bytes::new(),
     };
