@@ -1,9 +1,11 @@
 //! Who may begin a handshake, and who must first prove its address.
 //!
-//! A handshake costs a signature and some 40 KB, and its first packet can carry a forged source. So beyond a
-//! few handshakes an unproven address is answered with a challenge that costs nothing to remember (QUIC's
-//! Retry, RFC 9000 section 8.1.2), and proven ones are bounded in all and per network. An unproven address is
-//! never refused for its network's sake: whoever forges it could then lock that network out.
+//! A handshake costs a signature and some 40 KB, and its first packet can carry a forged source. So an unproven
+//! address is answered with a challenge that is a fraction of the packet and costs nothing to remember (QUIC's
+//! Retry, RFC 9000 section 8.1.2): a round trip more for a stranger, and nobody can have this node send anything
+//! larger than what came to an address that did not ask. Proven ones are bounded in all and per network. An unproven
+//! address is never refused for its network's sake: whoever forges it could then lock that network out. From
+//! networks that are not counted, where no forged packet comes from outside, a few may shake hands at once.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -57,7 +59,7 @@ impl Admission {
         let network_full = count.handshakes >= self.limits.handshakes_per_network_max
             || count.connections >= self.limits.connections_per_network_max;
         let full = self.handshakes >= self.limits.handshakes_max;
-        let crowded = self.handshakes >= self.limits.handshakes_unproven_max;
+        let crowded = self.handshakes >= self.unproven_max(network);
         match source {
             Source::Unproven if full || network_full || crowded => Verdict::Challenge,
             Source::Proven if full || network_full => Verdict::Refuse,
@@ -69,6 +71,11 @@ impl Admission {
                 Verdict::Admit
             }
         }
+    }
+
+    /// Handshakes under way from which on an address of this network must be proved.
+    fn unproven_max(&self, network: Option<Prefix>) -> usize {
+        if network.is_some() { self.limits.handshakes_unproven_max } else { self.limits.handshakes_max / 4 }
     }
 
     /// A handshake from `ip` ended in a connection, for which the caller owes [`Admission::disconnected`].

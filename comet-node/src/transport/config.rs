@@ -20,7 +20,8 @@ pub struct TransportConfig {
     pub requests_per_connection_max: u32,
     /// Handshakes of peers under way at one time; further ones are refused.
     pub handshakes_max: usize,
-    /// Handshakes under way from which on a peer must prove its address before anything is kept for it.
+    /// Handshakes under way from which on a peer of a counted network must prove its address before anything is kept
+    /// for it, and before anything larger than its own packet is sent there; 0 has every such peer prove it.
     pub handshakes_unproven_max: usize,
     /// Handshakes under way from one network (IPv4 /24, IPv6 /48).
     pub handshakes_per_network_max: usize,
@@ -66,7 +67,7 @@ impl Default for TransportConfig {
             requests_max: 4096,
             requests_per_connection_max: 256,
             handshakes_max: 256,
-            handshakes_unproven_max: 64,
+            handshakes_unproven_max: 0,
             handshakes_per_network_max: 16,
             connections_per_network_max: 32,
             uncounted: Uncounted::Loopback,

@@ -586,3 +586,5 @@ fn millis(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod loopback;
+#[cfg(test)]
+mod strangers;

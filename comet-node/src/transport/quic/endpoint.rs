@@ -30,16 +30,32 @@ pub(super) fn open(
     config: &TransportConfig,
 ) -> io::Result<Endpoint> {
     let limits = Arc::new(connection_limits(config));
-    let mut server = ServerConfig::with_crypto(tls::server(identity, network));
-    server
-        .transport_config(Arc::clone(&limits))
-        .max_incoming(config.handshakes_max.max(1))
-        .incoming_buffer_size(UNDECIDED_BYTES)
-        .incoming_buffer_size_total(UNDECIDED_BYTES_TOTAL);
+    let server = server_config(identity, network, config, Arc::clone(&limits));
     let mut endpoint =
         Endpoint::new(endpoint_config(identity), Some(server), socket, Arc::new(TokioRuntime))?;
     endpoint.set_default_client_config(client_config(identity, network, limits));
     Ok(endpoint)
+}
+
+/// What this node wants of those who dial it.
+///
+/// They stay where they shook hands: QUIC would have a connection follow its peer to another address before the
+/// peer has shown that it receives there, and then whoever has a connection could name a victim as its own address.
+/// A peer whose address really changed dials anew.
+pub(super) fn server_config(
+    identity: &Identity,
+    network: &str,
+    config: &TransportConfig,
+    limits: Arc<quinn::TransportConfig>,
+) -> ServerConfig {
+    let mut server = ServerConfig::with_crypto(tls::server(identity, network));
+    server
+        .transport_config(limits)
+        .migration(false)
+        .max_incoming(config.handshakes_max.max(1))
+        .incoming_buffer_size(UNDECIDED_BYTES)
+        .incoming_buffer_size_total(UNDECIDED_BYTES_TOTAL);
+    server
 }
 
 /// An endpoint that only dials, on this socket.
@@ -90,7 +106,7 @@ impl ConnectionIdGenerator for RandomConnectionIds {
     }
 }
 
-fn connection_limits(config: &TransportConfig) -> quinn::TransportConfig {
+pub(super) fn connection_limits(config: &TransportConfig) -> quinn::TransportConfig {
     let mut acknowledgements = AckFrequencyConfig::default();
     acknowledgements.max_ack_delay(Some(ACKNOWLEDGE_WITHIN));
     let idle = IdleTimeout::try_from(duration(config.idle_ms)).expect("an hour is a valid idle timeout");
