@@ -208,12 +208,14 @@ impl Tombstone {
 
 /// The sealed form of a value under a key of a table.
 pub(crate) fn seal(table: Table, key: &[u8], value: &impl Serialize) -> Vec<u8> {
-    let mut sealed = vec![0; SEAL_BYTES];
-    rmp_serde::encode::write(&mut sealed, value).expect("stored values serialize into memory");
-    let checksum = checksum(table, key, &sealed[SEAL_BYTES..]);
-    sealed[0] = FORMAT;
-    sealed[1..SEAL_BYTES].copy_from_slice(&checksum);
-    sealed
+    let mut content = Vec::new();
+    rmp_serde::encode::write(&mut content, value).expect("stored values serialize into memory");
+    sealed(table, key, &content)
+}
+
+/// An encoded value under its seal.
+pub(crate) fn sealed(table: Table, key: &[u8], content: &[u8]) -> Vec<u8> {
+    [&[FORMAT][..], &checksum(table, key, content), content].concat()
 }
 
 /// Opens a sealed value, believing nothing about it.

@@ -1,7 +1,7 @@
 //! The open group: writes that were decided and not committed yet.
 //!
 //! Repeated writes to one key meet here, so that a storm of updates to one object costs one change of it on
-//! the disk (attack E6).
+//! the disk.
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -5,7 +5,9 @@ mod fault_sweep;
 mod faulty_disk;
 mod memory_disk;
 mod power_cut;
+mod untrusted;
 
 pub use faulty_disk::Syncing;
 pub use memory_disk::{DiskFault, MemoryDisk};
 pub use power_cut::{PowerCutReport, power_cuts};
+pub use untrusted::{read_stored, write_any};

@@ -36,6 +36,7 @@ use comet_runtime::{Limits, dht::Dht};
 pub use api::NodeReport;
 pub use guard::Guard;
 pub use metrics::{Metric, MetricKind, RequestCounters, Series};
+pub use objects::is_put_body;
 pub use problem::{PROBLEM_TYPE, Problem};
 
 use crate::config::{HttpConfig, ReplicationConfig};

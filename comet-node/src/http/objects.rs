@@ -256,6 +256,11 @@ pub(super) async fn read_body(
     }
 }
 
+/// True if a node with these limits takes this JSON document as the body of a put.
+pub fn is_put_body(body: &[u8], limits: &Limits) -> bool {
+    json_put(Key::of("any"), body, limits).is_ok()
+}
+
 fn json_put(key: Key, body: &[u8], limits: &Limits) -> Result<Put, Problem> {
     let body: PutBody = parse_json(body, "the body")?;
     if let Some(code) = body.code.as_ref().filter(|code| code.len() > limits.code_bytes) {

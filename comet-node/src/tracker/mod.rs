@@ -68,6 +68,16 @@ pub enum TrackerError {
     },
 }
 
+/// True if the query is an announce that a tracker answers.
+pub fn is_announce(query: &str) -> bool {
+    AnnounceRequest::parse(query).is_ok()
+}
+
+/// True if the query is a scrape that a tracker answers.
+pub fn is_scrape(query: &str) -> bool {
+    request::scraped(query).is_ok()
+}
+
 /// What every handler can reach.
 struct Served<D> {
     dht: D,

@@ -1,7 +1,7 @@
 //! The engine on a disk: one redb file.
 //!
 //! Commits are two-phase with the allocator's state (`set_quick_repair`): a file needs no repair after a power
-//! cut, and no bytes that a user chose can pass for a valid page (attack E14). The first phase puts every page
+//! cut, and no bytes that a user chose can pass for a valid page. The first phase puts every page
 //! on the disk before the second makes them count, so that trying again after a failed `fsync` never builds
 //! on pages that the kernel has dropped: nothing points at them.
 //!

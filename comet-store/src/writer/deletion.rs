@@ -1,4 +1,4 @@
-//! Remembering deletions, so that a replica that was away cannot bring an object back (attack E11).
+//! Remembering deletions, so that a replica that was away cannot bring an object back.
 //!
 //! Anybody can have deletions remembered of what nobody owns and nobody ever held, at the price of a small
 //! request each. Such a one has only to outlive puts that are under way, so its time is short; and since the one

@@ -1,0 +1,2 @@
+-- expect: handler_memory
+function aso:onGet() return #string.pack("c2000000", "") end

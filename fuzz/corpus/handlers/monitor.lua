@@ -1,0 +1,37 @@
+-- Watches its own replication: puts itself again to the 20 nearest nodes and notes who acknowledged, on which
+-- addresses it has lived, and from which it was read. The report is the answer to { report = true }.
+local MOST = 64
+
+aso.replicas = 0
+aso.timer = 600
+aso.hosts, aso.acknowledged, aso.accessors = {}, {}, {}
+
+-- Counts a sighting: { first, last, how often }. What was not seen for longest makes room.
+local function sight(list, what)
+  local seen, now = list[what], getSystemTime()
+  list[what] = { seen and seen[1] or now, now, (seen and seen[3] or 0) + 1 }
+  local count, oldest = 0, nil
+  for other, times in list do
+    count = count + 1
+    if not oldest or times[2] < list[oldest][2] then oldest = other end
+  end
+  if count > MOST then list[oldest] = nil end
+end
+
+function aso:onPut(caller)
+  sight(self.hosts, getNodeIP())
+end
+
+function aso:onGet(caller, _, payload)
+  if type(payload) == "table" and payload.report then
+    return { hosts = self.hosts, acknowledged = self.acknowledged, accessors = self.accessors }
+  end
+  sight(self.accessors, caller.ip)
+  return self.value
+end
+
+function aso:onTimer()
+  for _, node in put(getASOKey(), self, 20) or {} do
+    sight(self.acknowledged, node)
+  end
+end
