@@ -150,6 +150,15 @@ pub struct Usage {
     pub messages: u32,
 }
 
+impl Usage {
+    /// Adds what a callback used to what the event before it did.
+    pub(crate) fn extend_by(&mut self, callback: Self) {
+        self.steps += callback.steps;
+        self.memory_bytes = callback.memory_bytes;
+        self.messages += callback.messages;
+    }
+}
+
 /// What a deletion achieved.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeleteReport {
@@ -195,7 +204,7 @@ pub struct Inspection {
     pub replicas: u8,
     /// True if its actor is running.
     pub active: bool,
-    /// What its last turn used.
+    /// What its last event used, with the callbacks that have followed it.
     pub usage: Usage,
 }
 

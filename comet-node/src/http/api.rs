@@ -325,7 +325,7 @@ pub struct ReplicaText {
     pub replicas: u8,
     /// True if its actor is running.
     pub active: bool,
-    /// What its last turn used.
+    /// What its last event used, with the callbacks that have followed it.
     pub usage: Usage,
 }
 

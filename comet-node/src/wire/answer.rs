@@ -131,7 +131,7 @@ pub struct Held {
     /// True if its actor is running.
     #[serde(rename = "a")]
     pub active: bool,
-    /// What its last turn used.
+    /// What its last event used, with the callbacks that have followed it.
     #[serde(rename = "u", with = "UsageFields")]
     pub usage: Usage,
 }

@@ -323,7 +323,11 @@ impl Host {
     fn settle(&mut self, key: Key, report: Report, now: WallMs) -> VecDeque<Sent> {
         let limits = self.pool.limits().clone();
         let Some(copy) = self.copies.get_mut(&key) else { return VecDeque::new() };
-        copy.usage = report.usage;
+        match report.callback {
+            Some(_) if report.end == Ok(Progress::Waiting) => {}
+            Some(_) => copy.usage.extend_by(report.usage),
+            None => copy.usage = report.usage,
+        }
         report.log.iter().for_each(|line| copy.log.push(now, Author::Handler, line, &limits));
         let progress = match report.end {
             Ok(progress) => progress,

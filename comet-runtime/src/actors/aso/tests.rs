@@ -411,6 +411,25 @@ async fn a_handler_waits_or_is_called_back_and_others_run_meanwhile() {
 }
 
 #[actix::test]
+async fn what_an_event_used_includes_what_its_callbacks_did() {
+    let world = World { network_ms: Some(30), ..World::new() };
+    let code = "function aso:onGet()
+          lookup(getASOKey(), function(self)
+            for i = 1, 100 do self.n = i end
+            lookup(getASOKey())
+            for i = 1, 100 do self.n = i end
+          end)
+        end";
+    let object = world.resting(code);
+    value(get(&object, "")).await.expect("it answers");
+    assert!(holding(&object).await.usage.steps < 100, "the callback has not run yet");
+    world.pass(100).await;
+    let used = holding(&object).await.usage;
+    assert!((200..300).contains(&used.steps), "each turn once: {used:?}");
+    assert_eq!(used.messages, 2);
+}
+
+#[actix::test]
 async fn an_invocation_ends_after_ten_seconds_of_waiting() {
     let world = World { network_ms: None, ..World::new() };
     let object = world.resting(COUNTER);
@@ -621,9 +640,9 @@ fn longer(code: &str, ownership: Option<Ownership>) -> Visit {
     Visit::Put { caller, record: Box::new(record), trail: Trail::FRESH }
 }
 
-async fn expiry(object: &Addr<Aso>) -> WallMs {
+async fn holding(object: &Addr<Aso>) -> Holding {
     match visit(object, Visit::Inspect).await {
-        Ok(Ok(Served::Inspected(holding))) => holding.record.expires_ms,
+        Ok(Ok(Served::Inspected(holding))) => *holding,
         other => panic!("no inspection: {other:?}"),
     }
 }
@@ -637,7 +656,7 @@ async fn a_copy_renews_what_is_held_but_not_past_what_the_object_asks_for() {
         let version = record(1, Some(&code)).version;
         let renewed = visit(&object, longer(&code, None)).await;
         assert!(matches!(renewed, Ok(Ok(Served::Stored { version: held, .. })) if held == version));
-        assert_eq!(expiry(&object).await, expires_ms, "{ttl}");
+        assert_eq!(holding(&object).await.record.expires_ms, expires_ms, "{ttl}");
     }
 }
 
@@ -649,5 +668,5 @@ async fn a_signature_that_is_sent_again_prolongs_nothing() {
         (world.shared(), Record { ownership: ownership.clone(), ..record(1, Some(COUNTER)) });
     let object = Aso::resting(shared.clone(), activate(&shared, &held), held, None).start();
     assert!(matches!(visit(&object, longer(COUNTER, ownership)).await, Ok(Ok(Served::Stored { .. }))));
-    assert_eq!(expiry(&object).await, NOW + 3_600_000);
+    assert_eq!(holding(&object).await.record.expires_ms, NOW + 3_600_000);
 }

@@ -87,8 +87,13 @@ impl Aso {
 
     /// Keeps, sends and answers what a turn came to; `pending` is the run that ended with it.
     fn settle(&mut self, report: Report, pending: Option<Pending>, ctx: &mut Context<Self>) {
-        let Report { end, usage, requests, log, state, delete_self, .. } = report;
-        self.last_usage = usage;
+        let Report { callback, end, usage, requests, log, state, delete_self, .. } = report;
+        match callback {
+            // Its next turn reports this one's as well.
+            Some(_) if end == Ok(Progress::Waiting) => {}
+            Some(_) => self.last_usage.extend_by(usage),
+            None => self.last_usage = usage,
+        }
         log.iter().for_each(|line| self.note(Author::Handler, line));
         if self.log_unsaved {
             self.save_soon(ctx);
