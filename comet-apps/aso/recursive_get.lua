@@ -1,7 +1,7 @@
 -- A get that travels. A query, { target = key }, hops to the nearest node to its target that it knows of and asks
 -- there; the target answers the query's home. If nobody there holds the target, it looks again a minute later
 -- from where it is.
--- Needs to reach other keys: a signed object, or a swarm with runtime.contact = "open".
+-- Reaches other keys: a publisher whom the operators trust has to sign it.
 aso.timer = 60
 aso.ttl = 600
 aso.hops = 0

@@ -1,6 +1,6 @@
 -- A node of a tree of topics. Whoever has subscribers subscribes once to its parent; a value goes down the tree
 -- and stops where it is known. Only the newest value is kept and passed on.
--- Needs to reach other keys: a signed object, or a swarm with runtime.contact = "open".
+-- Reaches other keys: a publisher whom the operators trust has to sign it.
 aso.timer = 60
 aso.number = 0
 aso.subscribers = {}   -- { node =, key =, token =, has =, expires = }

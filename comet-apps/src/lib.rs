@@ -28,7 +28,8 @@ use comet_runtime::{
     Refusal, Value,
     dht::{Dht, Get, Put, PutReport, Read},
 };
-use comet_store::Code;
+use comet_store::{Code, Publication};
+use ring::signature::Ed25519KeyPair;
 
 pub use access_log::{AccessLog, Act, Entry, LogKey};
 pub use compose::{ComposeError, Composition, compose};
@@ -68,6 +69,14 @@ pub struct Setting {
     pub meaning: &'static str,
     /// What holds where it is not said; `None` if it must be.
     pub default: Option<&'static str>,
+}
+
+impl App {
+    /// A publisher's signature under the handlers, for one network. Nodes whose operators trust the publisher let
+    /// objects that are put with it address any key.
+    pub fn sign(&self, publisher: &Ed25519KeyPair, network: &str) -> Publication {
+        Publication::sign(publisher, network, &Code::new(self.source).hash)
+    }
 }
 
 /// Every application that ships with Comet, by name.
@@ -113,12 +122,23 @@ async fn store(
     value: &Value,
     ttl: Option<Duration>,
 ) -> Result<PutReport, Refusal> {
+    store_published(dht, app, None, key, value, ttl).await
+}
+
+async fn store_published(
+    dht: &impl Dht,
+    app: &App,
+    publication: Option<Publication>,
+    key: Key,
+    value: &Value,
+    ttl: Option<Duration>,
+) -> Result<PutReport, Refusal> {
     let code = Some(Code::new(app.source));
     let put = Put {
         key,
         data: value.encode(),
         code,
-        publication: None,
+        publication,
         ttl,
         replicas: None,
         owner: None,

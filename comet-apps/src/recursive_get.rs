@@ -6,28 +6,31 @@
 //! joined. The answer waits for ten minutes at the query's home. Target and query run the same handlers; a
 //! target is any value that is not a map with a `target`.
 //!
-//! The objects address keys other than their own, which the contact rule permits to signed objects, or to all
-//! where the operator sets `runtime.contact = "open"`. Elsewhere the put of a query fails.
+//! The objects address keys other than their own, which the contact rule permits to those that a trusted
+//! publisher signed ([`RecursiveGet::signed`]), or to all where the operator sets `runtime.contact = "open"`.
+//! Elsewhere the put of a query fails.
 
 use comet_routing::Key;
 use comet_runtime::{
     Refusal, Value,
     dht::{Dht, PutReport},
 };
+use comet_store::Publication;
 
-use crate::{App, AppError, client::ask_all, store};
+use crate::{App, AppError, client::ask_all, store_published};
 
 pub(crate) const APP: App = App {
     name: "recursive-get",
-    summary: "a get that travels to its target (needs runtime.contact = \"open\")",
+    summary: "a get that travels to its target (to be signed: it addresses any key)",
     source: include_str!("../aso/recursive_get.lua"),
     settings: &[],
 };
 
 /// A query, or the target of queries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecursiveGet {
     key: Key,
+    publication: Option<Publication>,
 }
 
 /// What a query brought back.
@@ -42,18 +45,23 @@ pub struct Found {
 impl RecursiveGet {
     /// The query or target at a key.
     pub fn at(key: Key) -> Self {
-        Self { key }
+        Self { key, publication: None }
+    }
+
+    /// The same, put with the signature of a publisher ([`App::sign`]) that the operators trust.
+    pub fn signed(self, publication: Publication) -> Self {
+        Self { publication: Some(publication), ..self }
     }
 
     /// Stores a value that queries can find.
     pub async fn create_target(&self, dht: &impl Dht, value: &Value) -> Result<PutReport, Refusal> {
-        store(dht, &APP, self.key, value, None).await
+        store_published(dht, &APP, self.publication.clone(), self.key, value, None).await
     }
 
     /// Sends a query under this key, which must be new, for the value at `target`.
     pub async fn send(&self, dht: &impl Dht, target: Key) -> Result<PutReport, Refusal> {
         let query = Value::map([("target".into(), Value::str(target.to_string()))]);
-        store(dht, &APP, self.key, &query, None).await
+        store_published(dht, &APP, self.publication.clone(), self.key, &query, None).await
     }
 
     /// The answer to the query at this key, once it is there.

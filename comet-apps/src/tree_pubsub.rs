@@ -7,8 +7,9 @@
 //! root's branches hear at once and most of their subscribers within the next ticks. A branch believes only
 //! what carries the word that it gave to its parent when it subscribed.
 //!
-//! The objects address keys other than their own, which the contact rule permits to signed objects, or to all
-//! where the operator sets `runtime.contact = "open"`. Where it does not, subscribing to a branch fails.
+//! The objects address keys other than their own, which the contact rule permits to those that a trusted
+//! publisher signed ([`TreeTopic::signed`]), or to all where the operator sets `runtime.contact = "open"`.
+//! Elsewhere a branch takes subscribers and hears nothing from the root.
 
 use std::time::Duration;
 
@@ -17,16 +18,17 @@ use comet_runtime::{
     Refusal, Value,
     dht::{Dht, PutReport},
 };
+use comet_store::Publication;
 
 use crate::{
     App, AppError, Setting,
     client::{seconds_of, update},
-    read_if_any, store,
+    read_if_any, store_published,
 };
 
 pub(crate) const APP: App = App {
     name: "tree-pubsub",
-    summary: "passes the newest value down a tree of topics (needs runtime.contact = \"open\")",
+    summary: "passes the newest value down a tree of topics (to be signed: it addresses any key)",
     source: include_str!("../aso/tree_pubsub.lua"),
     settings: &[Setting {
         name: "parent",
@@ -36,15 +38,21 @@ pub(crate) const APP: App = App {
 };
 
 /// A topic with branches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TreeTopic {
     root: Key,
+    publication: Option<Publication>,
 }
 
 impl TreeTopic {
     /// The topic whose root is at this key.
     pub fn at(root: Key) -> Self {
-        Self { root }
+        Self { root, publication: None }
+    }
+
+    /// The same, put with the signature of a publisher ([`App::sign`]) that the operators trust.
+    pub fn signed(self, publication: Publication) -> Self {
+        Self { publication: Some(publication), ..self }
     }
 
     /// The branch that subscriber `n` belongs to.
@@ -55,10 +63,13 @@ impl TreeTopic {
 
     /// Stores the root and its branches; returns what storing each achieved, the root first.
     pub async fn create(&self, dht: &impl Dht) -> Result<Vec<PutReport>, Refusal> {
-        let mut reports = vec![store(dht, &APP, self.root, &Value::map([]), None).await?];
+        let store = async |key, value: Value| {
+            store_published(dht, &APP, self.publication.clone(), key, &value, None).await
+        };
+        let mut reports = vec![store(self.root, Value::map([])).await?];
         for n in 0..usize::from(CHILDREN_MAX) {
             let parent = Value::map([("parent".into(), Value::str(self.root.to_string()))]);
-            reports.push(store(dht, &APP, self.branch(n), &parent, None).await?);
+            reports.push(store(self.branch(n), parent).await?);
         }
         Ok(reports)
     }
@@ -104,7 +115,7 @@ mod tests {
         Key::of(format!("inbox {n}"))
     }
 
-    fn subscribe(swarm: &TestSwarm, topic: TreeTopic, n: usize) -> Result<Value, Refusal> {
+    fn subscribe(swarm: &TestSwarm, topic: &TreeTopic, n: usize) -> Result<Value, Refusal> {
         let payload = Some(TreeTopic::subscription(HOUR, "mine"));
         swarm.get_calling_back(n % 12, topic.branch(n), payload, Some(inbox(n)))
     }
@@ -117,7 +128,7 @@ mod tests {
     async fn a_value_goes_down_the_tree_and_each_branch_subscribes_once() {
         let (swarm, topic) = open(1).await;
         for n in 0..40 {
-            let granted = subscribe(&swarm, topic, n).expect("the branch answers");
+            let granted = subscribe(&swarm, &topic, n).expect("the branch answers");
             assert_eq!(granted.field("granted"), Some(&3_600.into()), "{granted:?}");
         }
         topic.publish(&swarm, &"hello".into()).await.expect("it is published");
@@ -154,16 +165,16 @@ mod tests {
     #[actix_rt::test]
     async fn a_late_subscriber_is_told_the_newest_value_at_once() {
         let (swarm, topic) = open(2).await;
-        subscribe(&swarm, topic, 0).expect("the branch answers");
+        subscribe(&swarm, &topic, 0).expect("the branch answers");
         topic.publish(&swarm, &"hello".into()).await.expect("it is published");
-        let late = subscribe(&swarm, topic, 5).expect("the branch answers");
+        let late = subscribe(&swarm, &topic, 5).expect("the branch answers");
         assert_eq!(late.field("value"), Some(&"hello".into()));
     }
 
     #[actix_rt::test]
     async fn nobody_but_the_parent_publishes_at_a_branch() {
         let (swarm, topic) = open(3).await;
-        subscribe(&swarm, topic, 0).expect("the branch answers");
+        subscribe(&swarm, &topic, 0).expect("the branch answers");
         for forged in
             ["x".into(), Value::map([("token".into(), "guess".into()), ("number".into(), 9.into())])]
         {
@@ -179,9 +190,9 @@ mod tests {
         let (swarm, topic) = open(4).await;
         let refused = |reason: &str| Ok(Value::map([("refused".into(), reason.into())]));
         for n in 0..200 {
-            subscribe(&swarm, topic, 5 * n).expect("the branch answers");
+            subscribe(&swarm, &topic, 5 * n).expect("the branch answers");
         }
-        assert_eq!(subscribe(&swarm, topic, 1_000), refused("there are too many subscribers"));
+        assert_eq!(subscribe(&swarm, &topic, 1_000), refused("there are too many subscribers"));
         let ask = |payload| swarm.get_from(0, topic.branch(0), Some(payload));
         assert_eq!(ask("x".into()), refused("subscribe must say for how many seconds"));
         assert_eq!(ask(TreeTopic::subscription(HOUR, "")), refused("a subscription needs a callback key"));
