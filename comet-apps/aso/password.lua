@@ -21,19 +21,19 @@ function aso:onPut(caller)
   end
 end
 
+-- { how many, until when }, or nil. Half an id is enough to know a caller by.
 local function tries_of(self, id)
-  local tries = self.tries[id]
-  if tries and tries.until_time <= getSystemTime() then return nil end
-  return tries
+  local tries = self.tries[string.sub(id, 1, 32)]
+  return if tries and tries[2] > getSystemTime() then tries else nil
 end
 
 local function count_failure(self, id)
-  local tries = tries_of(self, id) or { n = 0 }
-  self.tries[id] = { n = tries.n + 1, until_time = getSystemTime() + FORGET_SECONDS }
+  local tries = tries_of(self, id) or { 0 }
+  self.tries[string.sub(id, 1, 32)] = { tries[1] + 1, getSystemTime() + FORGET_SECONDS }
   local kept, oldest = 0, nil
   for caller, other in self.tries do
-    kept = kept + 1
-    if not oldest or other.until_time < self.tries[oldest].until_time then oldest = caller end
+    kept += 1
+    if not oldest or other[2] < self.tries[oldest][2] then oldest = caller end
   end
   if kept > CALLERS then self.tries[oldest] = nil end
 end
@@ -46,8 +46,8 @@ function aso:onGet(caller, _, payload)
   local given = type(payload) == "table" and payload.password
   if type(given) ~= "table" then return challenge(self, "a password is needed") end
   local at, tries = given.at, tries_of(self, caller.id)
-  if tries and tries.n >= TRIES then
-    return { refused = `too many wrong passwords; try again in {tries.until_time - getSystemTime()} s` }
+  if tries and tries[1] >= TRIES then
+    return { refused = `too many wrong passwords; try again in {tries[2] - getSystemTime()} s` }
   elseif type(at) ~= "number" or not (math.abs(getSystemTime() - at) <= VALID_SECONDS) then
     return challenge(self, "the challenge is over")
   end
@@ -56,7 +56,7 @@ function aso:onGet(caller, _, payload)
     count_failure(self, caller.id)
     return { refused = "the password is wrong" }
   end
-  self.tries[caller.id] = nil
+  self.tries[string.sub(caller.id, 1, 32)] = nil
   return self.value.value
 end
 
