@@ -3,12 +3,12 @@
 aso.timer = 60
 aso.peers = {}
 aso.downloaded = 0
-aso.fresh = {}      -- what the other replicas have not heard: address -> true, or the id of a peer that left
-aso.waiting = 0     -- how many those are
 
-local RECORD, RECORD_BYTES = ">I4Bi2i2I2c20", 31
+-- Minutes, flags, x, y, height and id. With as many peers as are kept, all of IPv6, an object has 10 KB.
+local RECORD, RECORD_BYTES = ">I2Bi2i2I2c20", 29
 local SEED, PLACED = 1, 2
-local PEERS_MAX, PEERS_KEPT, FRESH_MAX, WANT_MAX = 1000, 950, 200, 50
+local NEWS, GONE = 4, 8   -- the other replicas have not heard of it; it has stopped
+local PEERS_MAX, PEERS_KEPT, WANT_MAX = 192, 180, 50
 
 local function setting(self, name, default)
   return type(self.value) == "table" and self.value[name] or default
@@ -41,57 +41,67 @@ local function fault(announce)
   end
 end
 
--- Lengths are kept in half milliseconds, so that two bytes hold ten seconds.
-local function record_of(announce)
-  local flags, at = announce.left == 0 and SEED or 0, { 0, 0, 0 }
-  if announce.coordinates then flags, at = flags + PLACED, announce.coordinates end
-  local x, y, height = math.round(2 * at[1]), math.round(2 * at[2]), math.round(2 * at[3])
-  return string.pack(RECORD, getSystemTime(), flags, x, y, height, announce.peer_id)
+-- Minutes, as far as two bytes go: 45 days.
+local function minutes()
+  return getSystemTime() // 60 % 65536
 end
 
-local function is_seed(record)
-  return bit32.btest(string.byte(record, 5), SEED)
+-- Lengths are kept in half milliseconds, so that two bytes hold ten seconds.
+local function record_of(announce)
+  local flags, at = announce.left == 0 and SEED + NEWS or NEWS, { 0, 0, 0 }
+  if announce.coordinates then flags, at = flags + PLACED, announce.coordinates end
+  local x, y, height = math.round(2 * at[1]), math.round(2 * at[2]), math.round(2 * at[3])
+  return string.pack(RECORD, minutes(), flags, x, y, height, announce.peer_id)
+end
+
+local function has(record, flag)
+  return bit32.btest(string.byte(record, 3), flag)
+end
+
+-- The record with these of its flags alone, and others.
+local function flagged(record, kept, added)
+  local flags = bit32.bor(bit32.band(string.byte(record, 3), kept), added)
+  return string.sub(record, 1, 2) .. string.char(flags) .. string.sub(record, 4)
 end
 
 -- Keeps a peer. One that lacked something and now lacks nothing has downloaded it.
 local function keep(self, address, record)
   local before = self.peers[address]
-  if before and is_seed(record) and not is_seed(before) then self.downloaded += 1 end
+  if before and has(record, SEED) and not has(before, SEED) then self.downloaded += 1 end
   self.peers[address] = record
 end
 
-local function remove(self, address, id)
+-- A peer that stops stays until the others have heard of it.
+local function stop(self, address, id)
   local record = self.peers[address]
-  if not record or string.sub(record, -20) ~= id then return false end
-  self.peers[address] = nil
-  return true
+  local known = record and string.sub(record, -20) == id and not has(record, GONE)
+  if known then self.peers[address] = flagged(record, SEED, GONE + NEWS) end
+  return known
 end
 
--- With too many peers the longest silent ones give way, some at a time since finding them is work. Records
--- begin with the time.
+-- With too many peers the longest silent ones give way, some at a time since finding them is work.
 local function make_room(self)
-  local by_age = {}
-  for address, record in self.peers do table.insert(by_age, string.sub(record, 1, 4) .. address) end
-  if #by_age <= PEERS_MAX then return end
-  table.sort(by_age)
-  for i = 1, #by_age - PEERS_KEPT do self.peers[string.sub(by_age[i], 5)] = nil end
-end
-
-local function note(self, address, what)
-  if self.fresh[address] == nil then
-    if self.waiting >= FRESH_MAX then return end
-    self.waiting += 1
+  local addresses, age = {}, {}
+  for address, record in self.peers do
+    table.insert(addresses, address)
+    age[address] = (minutes() - string.unpack(">I2", record)) % 65536
   end
-  self.fresh[address] = what
+  if #addresses <= PEERS_MAX then return end
+  table.sort(addresses, function(a, b) return age[a] < age[b] end)
+  for i = PEERS_KEPT + 1, #addresses do self.peers[addresses[i]] = nil end
 end
 
 -- Tells the other replicas; what cannot be sent now goes with the next tick. A put would leave a plain value
 -- on nodes that hold no replica; a get leaves nothing there.
 local function share(self)
   local news = {}
-  for address, what in self.fresh do news[address] = type(what) == "string" and what or self.peers[address] end
-  if next(news) and not pcall(get, getASOKey(), 8, { peers = news }, function() end) then return end
-  self.fresh, self.waiting = {}, 0
+  for address, record in self.peers do
+    if has(record, NEWS) then news[address] = record end
+  end
+  if not next(news) or not pcall(get, getASOKey(), 8, { peers = news }, function() end) then return end
+  for address, record in news do
+    self.peers[address] = if has(record, GONE) then nil else flagged(record, SEED + PLACED, 0)
+  end
 end
 
 -- The round trip that we expect from the asker to a peer: by coordinates, else by how much of their addresses
@@ -116,20 +126,20 @@ end
 
 -- One pass over all peers: forgets the silent, counts the rest, and lists whom a peer may want to know.
 local function survey(self, asker)
-  local oldest = getSystemTime() - 2 * setting(self, "interval", 1800) - 60
+  local silent = (2 * setting(self, "interval", 1800) + 60) / 60
   local guess = asker and guess_from(asker, asker.address)
   local seeds, leechers, found, expected = 0, 0, {}, {}
   for address, record in self.peers do
     local seen, flags, x, y, height = string.unpack(RECORD, record)
-    local seed = flags % 2 == SEED
-    if seen < oldest then
+    local seed = bit32.btest(flags, SEED)
+    if (minutes() - seen) % 65536 > silent then
       self.peers[address] = nil
-    else
+    elseif flags < GONE then
       if seed then seeds += 1 else leechers += 1 end
       -- A seed has nothing to ask of a seed.
       if guess and address ~= asker.address and not (seed and asker.left == 0) then
         found[#found + 1] = address
-        expected[address] = guess(address, flags >= PLACED, x, y, height)
+        expected[address] = guess(address, bit32.btest(flags, PLACED), x, y, height)
       end
     end
   end
@@ -159,16 +169,15 @@ local function compact(self, addresses, with_ids)
   return table.concat(short), table.concat(long), with_ids and table.concat(ids) .. table.concat(long_ids) or nil
 end
 
--- What another replica has heard.
+-- What another replica has heard. Clocks differ: the time is when we heard it.
 local function learn(self, peers)
-  local now = string.pack(">I4", getSystemTime())
-  for address, what in peers do
-    if is_address(address) and type(what) == "string" then
-      if #what == 20 then
-        remove(self, address, what)
-      elseif #what == RECORD_BYTES then
-        -- The time is when we heard it: clocks differ.
-        keep(self, address, now .. string.sub(what, 5))
+  local now = string.pack(">I2", minutes())
+  for address, record in peers do
+    if is_address(address) and type(record) == "string" and #record == RECORD_BYTES then
+      if has(record, GONE) then
+        if stop(self, address, string.sub(record, -20)) then self.peers[address] = nil end
+      else
+        keep(self, address, now .. string.sub(flagged(record, SEED + PLACED, 0), 3))
       end
     end
   end
@@ -187,14 +196,10 @@ function aso:onGet(caller, callbackKey, announce)
   local problem = type(announce) ~= "table" and "an announce is a map" or fault(announce)
   if problem then return { refused = problem } end
   if announce.event == "stopped" then
-    if remove(self, announce.address, announce.peer_id) then
-      note(self, announce.address, announce.peer_id)
-      share(self)
-    end
+    if stop(self, announce.address, announce.peer_id) then share(self) end
     return (survey(self))
   end
   keep(self, announce.address, record_of(announce))
-  note(self, announce.address, true)
   if (announce.event or "") ~= "" then share(self) end
   local reply, found, expected = survey(self, announce)
   local want = is_number(announce.numwant, 0, math.huge) and math.min(math.floor(announce.numwant), WANT_MAX) or 20

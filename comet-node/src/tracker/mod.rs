@@ -7,13 +7,16 @@
 
 mod answer;
 mod counters;
+mod newcomers;
 mod request;
 #[cfg(test)]
 mod tests;
 
 use std::{
+    cell::RefCell,
     io,
     net::{IpAddr, SocketAddr, TcpListener},
+    rc::Rc,
     sync::Arc,
     time::Duration,
 };
@@ -26,6 +29,7 @@ use actix_web::{
 };
 use bytes::Bytes;
 use comet_apps::{Announce, AnnounceEvent, AppError, Introduction, PeerIds, Scrape, Tracker};
+use comet_routing::clock::Clock;
 use comet_runtime::{Refusal, dht::Dht};
 use futures_util::future::join_all;
 
@@ -33,11 +37,13 @@ pub use counters::TrackerCounters;
 
 use self::{
     answer::PeerForm,
+    newcomers::Newcomers,
     request::{AnnounceRequest, BadRequest, InfoHash},
 };
 use crate::config::TrackerConfig;
 
-/// Threads that serve connections: they only pass on what the node's other threads do.
+/// Threads that serve connections: they only pass on what the node's other threads do. Each would keep an
+/// account of new torrents of its own.
 const WORKERS: usize = 1;
 
 /// Connections that the system may hold for us before they are accepted.
@@ -83,6 +89,7 @@ struct Served<D> {
     dht: D,
     home: IpAddr,
     counters: Arc<TrackerCounters>,
+    newcomers: Rc<RefCell<Newcomers>>,
 }
 
 /// Opens the tracker and returns the server, to be awaited or spawned, with the address it listens on.
@@ -105,7 +112,12 @@ pub fn serve<D: Dht + Clone + Send + 'static>(
     let bound = listener.local_addr().map_err(refuse)?;
     let idle = Duration::from_secs(config.idle_seconds);
     let server = HttpServer::new(move || {
-        let served = Served { dht: dht.clone(), home, counters: counters.clone() };
+        let served = Served {
+            dht: dht.clone(),
+            home,
+            counters: counters.clone(),
+            newcomers: Rc::new(RefCell::new(Newcomers::new())),
+        };
         App::new().configure(|service| configure(service, served))
     })
     .workers(WORKERS)
@@ -154,6 +166,12 @@ enum Failure {
     /// Somebody has stored something else under the torrent's key.
     #[error("what is stored for this torrent is not a tracker")]
     Foreign,
+    /// The client's network has brought too many torrents that nobody knew.
+    #[error("too many new torrents from your network; announce this one again in {seconds} s")]
+    TooManyNew {
+        /// When there is room for another.
+        seconds: u64,
+    },
 }
 
 impl From<AppError> for Failure {
@@ -208,7 +226,7 @@ async fn answer_announce<D: Dht>(request: &HttpRequest, served: &Served<D>) -> R
     let place = asked.place(source, served.home);
     let tracker = Tracker::of_torrent(&asked.info_hash);
     let main = announce_of(&asked, place.address);
-    let met = announce_or_create(&served.dht, &tracker, &main).await?;
+    let met = announce_or_create(served, source, &tracker, &main).await?;
     if let Some(second) = place.second {
         let second = Announce { want: Some(0), ..announce_of(&asked, second) };
         // A second address that is not heard of now is announced again with the first.
@@ -227,12 +245,14 @@ fn announce_of(asked: &AnnounceRequest, address: SocketAddr) -> Announce {
     }
 }
 
-/// Announces a peer; the first one of a torrent makes the tracker object.
-async fn announce_or_create(
-    dht: &impl Dht,
+/// Announces a peer; the first one of a torrent makes the tracker object, if its network may.
+async fn announce_or_create<D: Dht>(
+    served: &Served<D>,
+    source: IpAddr,
     tracker: &Tracker,
     announce: &Announce,
 ) -> Result<Introduction, Failure> {
+    let dht = &served.dht;
     match tracker.announce(dht, announce).await {
         Err(AppError::Refused(Refusal::NotFound)) => {}
         told => return Ok(told?),
@@ -246,6 +266,8 @@ async fn announce_or_create(
             ids: Bytes::new(),
         });
     }
+    let admitted = served.newcomers.borrow_mut().admit(source, Clock::System.now());
+    admitted.map_err(|wait| Failure::TooManyNew { seconds: wait.as_secs().max(1) })?;
     // If others create it at the same moment, replicas that have theirs refuse ours, maybe all of them. So it
     // is not the put that tells whether there is a tracker now, but the next announce.
     let created = tracker.create(dht, None).await;

@@ -30,6 +30,7 @@ struct Fake {
     /// What every request is answered with, if set.
     refusal: Rc<RefCell<Option<Refusal>>>,
     counters: Arc<TrackerCounters>,
+    newcomers: Rc<RefCell<Newcomers>>,
 }
 
 impl Fake {
@@ -39,6 +40,7 @@ impl Fake {
             rival: Rc::default(),
             refusal: Rc::default(),
             counters: Arc::default(),
+            newcomers: Rc::new(RefCell::new(Newcomers::new())),
         }
     }
 
@@ -49,7 +51,12 @@ impl Fake {
     /// The status of the answer and what it says.
     async fn ask(&self, source: &str, path: &str, headers: &[(&str, &str)]) -> (u16, Value) {
         let home = IpAddr::from([192, 168, 1, 10]);
-        let served = Served { dht: self.clone(), home, counters: self.counters.clone() };
+        let served = Served {
+            dht: self.clone(),
+            home,
+            counters: self.counters.clone(),
+            newcomers: self.newcomers.clone(),
+        };
         let app = init_service(App::new().configure(|service| configure(service, served))).await;
         let source = SocketAddr::new(source.parse().expect("an address"), 50_000);
         let mut request = TestRequest::get().uri(path).peer_addr(source);
@@ -233,6 +240,35 @@ async fn a_web_page_cannot_announce_for_its_visitor() {
     }
     let (status, control) = fake.ask("127.0.0.1", &path, &[("user-agent", "aria2/1.36.0")]).await;
     assert_eq!((status, count(&control, "complete")), (200, 1));
+}
+
+#[actix_web::test]
+async fn a_stranger_creates_so_many_trackers_and_no_more_while_known_torrents_are_answered() {
+    tokio::time::pause();
+    let fake = Fake::seeded(10);
+    let created = async |source: &str, from: u8, to: u8| {
+        let mut last = None;
+        let mut answered = 0;
+        for n in from..to {
+            let hash = format!("%{n:02x}").repeat(20);
+            let path = format!("/announce?info_hash={hash}&peer_id={}&port=6881&left=9", id(1));
+            let (_, answer) = fake.ask(source, &path, &[]).await;
+            match answer.get("failure reason").and_then(Value::as_str) {
+                Some(reason) => last = Some(reason.to_owned()),
+                None => answered += 1,
+            }
+        }
+        (answered, last)
+    };
+    let (answered, reason) = created("198.51.100.1", 0, 40).await;
+    let told = "too many new torrents from your network; announce this one again in 60 s";
+    assert_eq!((answered, reason.as_deref()), (32, Some(told)));
+    let unborn = Tracker::of_torrent(&[39; 20]).key();
+    assert_eq!(fake.inspect(unborn).await, Err(Refusal::NotFound), "nothing was stored for it");
+    assert_eq!(created("198.51.100.2", 0, 32).await, (32, None), "known torrents cost nothing");
+    assert_eq!(created("127.0.0.1", 40, 120).await, (80, None), "whom nobody counts creates them all");
+    tokio::time::advance(Duration::from_secs(120)).await;
+    assert_eq!(created("198.51.100.1", 32, 40).await.0, 2);
 }
 
 #[actix_web::test]
