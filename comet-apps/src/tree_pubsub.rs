@@ -32,7 +32,7 @@ pub(crate) const APP: App = App {
     source: include_str!("../aso/tree_pubsub.lua"),
     settings: &[Setting {
         name: "parent",
-        meaning: "key of the topic above, 64 hexadecimal digits",
+        meaning: "key of the topic above, 64 hexadecimal digits, or its name",
         default: Some("none: the root"),
     }],
 };

@@ -113,7 +113,7 @@ fn replica(out: &mut String, held: &ReplicaText) {
         let state = if held.active { "running" } else { "passive" };
         let handlers: Vec<String> = held.handlers.iter().map(|name| printable(name)).collect();
         line(out, format_args!("   code      {} ({state}): {}", short(hash), handlers.join(", ")));
-        line(out, format_args!("   last event {}", usage(&held.usage)));
+        line(out, format_args!("   last used {}", usage(&held.usage)));
     }
     let (data, state) = (bytes(held.data_bytes), bytes(held.state_bytes));
     line(out, format_args!("   size      {data} of data, {state} of state"));
@@ -445,7 +445,7 @@ mod tests {
                  \x20  version   42 (01234567)\n\
                  \x20  owner     none\n\
                  \x20  code      fefefefe (running): onGet, onPut\n\
-                 \x20  last event 1 step, 0 B, 0 messages\n\
+                 \x20  last used 1 step, 0 B, 0 messages\n\
                  \x20  size      12 B of data, 2.0 KiB of state\n\
                  \x20  age       90 s, expires in 24 h\n\
                  \x20  wants     8 replicas\n\
