@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use comet_routing::{Contact, Key, Prefix};
-use comet_store::Code;
+use comet_store::{Code, Source};
 use serde::{Deserialize, Serialize};
 
 use crate::{Refusal, Value};
@@ -210,9 +210,17 @@ impl Op {
 }
 
 impl Caller {
-    /// The network that a write by this caller is charged to; `None` for clients of this node itself.
+    /// The network that this caller is in; `None` for clients of this node itself.
     pub fn source(&self, local: &Contact) -> Option<Prefix> {
         (self.node.id != local.id).then(|| Prefix::of(self.node.addr.ip()))
+    }
+
+    /// The account that what this caller leaves here is charged to; `None` for clients of this node itself.
+    pub fn account(&self, local: &Contact) -> Option<Source> {
+        self.source(local).map(|prefix| match self.origin {
+            Origin::Client => Source::Put(prefix),
+            Origin::Replica => Source::Copy(prefix),
+        })
     }
 }
 

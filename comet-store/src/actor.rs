@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use bytes::Bytes;
 use comet_routing::{
-    Key, Prefix,
+    Key,
     clock::{Clock, WallMs},
 };
 use tokio::sync::oneshot;
 
 use crate::{
-    Deleted, Deletion, Durability, PutOutcome, Record, Rule, StoreError, StoreWriter, Version,
+    Deleted, Deletion, Durability, PutOutcome, Record, Rule, Source, StoreError, StoreWriter, Version,
     engine::OnDisk, writer::Swept,
 };
 
@@ -28,8 +28,8 @@ const DISK_INTERVAL: Duration = Duration::from_secs(1);
 pub struct PutRecord {
     /// The record, verified by the sender: version, ownership and sizes.
     pub record: Record,
-    /// The network to charge it to; `None` for this node's own clients.
-    pub source: Option<Prefix>,
+    /// Whom to charge it to; `None` for this node's own clients.
+    pub source: Option<Source>,
     /// When it may take the place of what is held.
     pub rule: Rule,
     /// When its timer is due, by this node's wall clock.
@@ -70,6 +70,9 @@ pub struct DeleteRecord {
     pub key: Key,
     /// Remember this, even if the object is not held.
     pub deletion: Option<Deletion>,
+    /// Whom to charge the memory of it to if the object is not held, else it is whom the record is charged to; `None`
+    /// for this node's own clients.
+    pub source: Option<Source>,
 }
 
 /// Forgets an object that other nodes keep, without remembering that as a deletion. Done without effect if another
@@ -244,7 +247,7 @@ impl Handler<DeleteRecord> for ReplicaStore {
     type Result = ResponseFuture<Result<Deleted, StoreError>>;
 
     fn handle(&mut self, delete: DeleteRecord, ctx: &mut Self::Context) -> Self::Result {
-        self.write(ctx, |writer, now| writer.delete(&delete.key, delete.deletion, now))
+        self.write(ctx, |writer, now| writer.delete(&delete.key, delete.deletion, delete.source, now))
     }
 }
 

@@ -6,15 +6,15 @@
 //! that its owner signed.
 
 use bytes::Bytes;
-use comet_routing::{Key, Prefix, clock::WallMs};
+use comet_routing::{Key, clock::WallMs};
 use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    Code, Deletion, Hash, Ownership, Publication, Record, Version, content_hash,
+    Code, Deletion, Hash, Ownership, Publication, Record, Source, Version, content_hash,
     engine::Table,
     publication::PUBLICATION_BYTES,
-    quota::{Charge, RECORD_OVERHEAD_BYTES},
+    quota::{Charge, Payer, Payers, RECORD_OVERHEAD_BYTES},
 };
 
 /// Bytes of data, state and code that one record may have at most, whatever the node's own limits are.
@@ -53,9 +53,8 @@ pub(crate) struct StoredRecord {
     pub(crate) state: Bytes,
     /// When the object's timer is due.
     pub(crate) timer_ms: Option<WallMs>,
-    /// [`Prefix::to_bytes`] of the network that the record was put from.
-    #[serde(with = "serde_bytes")]
-    pub(crate) source: Option<[u8; 6]>,
+    /// Whom the record is charged to; `None` for this node's own clients.
+    pub(crate) source: Option<Source>,
     /// Last and left out where there is none, which is also how records were stored before it was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) publication: Option<Publication>,
@@ -77,9 +76,12 @@ pub(crate) struct Tombstone {
     #[serde(with = "serde_bytes")]
     pub(crate) hash: Hash,
     pub(crate) expires_ms: WallMs,
-    /// Last and left out where there is none, which is also how deletions were stored before it was kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Deletions were stored without it before it was kept.
+    #[serde(default)]
     pub(crate) ownership: Option<Ownership>,
+    /// Last, since deletions were stored without it before they were charged to anybody.
+    #[serde(default)]
+    pub(crate) payers: Payers,
 }
 
 /// What a store is: written once, before anything else.
@@ -115,7 +117,7 @@ impl StoredRecord {
         record: &Record,
         charged_bytes: u64,
         timer_ms: Option<WallMs>,
-        from: Option<Prefix>,
+        source: Option<Source>,
     ) -> Self {
         Self {
             ownership: record.ownership.clone(),
@@ -129,7 +131,7 @@ impl StoredRecord {
             data: record.data.clone(),
             state: record.state.clone(),
             timer_ms,
-            source: from.map(Prefix::to_bytes),
+            source,
             publication: record.publication.clone(),
         }
     }
@@ -186,15 +188,15 @@ impl StoredRecord {
             code: self.code_hash(),
             code_bytes: self.code.map_or(0, |code| code.charged_bytes),
             owner: self.ownership.as_ref().map(|ownership| ownership.public_key),
-            source: self.source.map(Prefix::from_bytes),
+            source: self.source,
         }
     }
 }
 
 impl Tombstone {
-    pub(crate) fn new(deletion: Deletion, expires_ms: WallMs) -> Self {
+    pub(crate) fn new(deletion: Deletion, expires_ms: WallMs, payers: Payers) -> Self {
         let Deletion { version: Version { sequence, hash }, ownership } = deletion;
-        Self { sequence, hash, expires_ms, ownership }
+        Self { sequence, hash, expires_ms, ownership, payers }
     }
 
     pub(crate) fn deletion(self) -> Deletion {
@@ -203,6 +205,10 @@ impl Tombstone {
 
     pub(crate) fn version(&self) -> Version {
         Version { sequence: self.sequence, hash: self.hash }
+    }
+
+    pub(crate) fn is_charged_to(&self, payer: &Payer) -> bool {
+        self.payers.each().any(|each| each == *payer)
     }
 }
 
@@ -269,13 +275,14 @@ fn checksum(table: Table, key: &[u8], content: &[u8]) -> [u8; CHECKSUM_BYTES] {
 
 #[cfg(test)]
 mod tests {
+    use comet_routing::Prefix;
     use proptest::prelude::*;
 
     use super::*;
     use crate::sample::{active, owned, plain, published};
 
     fn stored(record: &Record) -> StoredRecord {
-        StoredRecord::new(record, 5, Some(77), Some(Prefix::of([192, 0, 2, 1].into())))
+        StoredRecord::new(record, 5, Some(77), Some(Source::Copy(Prefix::of([192, 0, 2, 1].into()))))
     }
 
     #[test]
@@ -290,13 +297,13 @@ mod tests {
             let stored = stored(&record);
             let back = StoredRecord::unseal(&record.key, &stored.seal(&record.key)).unwrap();
             assert_eq!(back, stored);
-            assert_eq!(back.charge().source, Some(Prefix::of([192, 0, 2, 9].into())));
+            assert_eq!(back.charge().source, Some(Source::Copy(Prefix::of([192, 0, 2, 9].into()))));
             assert_eq!(back.into_record(record.key, record.code.clone()), record);
         }
     }
 
     #[test]
-    fn a_record_stored_before_there_were_publications_is_still_read_and_one_without_is_stored_as_before() {
+    fn a_record_stored_before_there_were_publications_and_accounts_of_copies_is_still_read() {
         #[derive(Serialize)]
         struct Former {
             ownership: Option<Ownership>,
@@ -314,8 +321,9 @@ mod tests {
             #[serde(with = "serde_bytes")]
             source: Option<[u8; 6]>,
         }
+        let prefix = Prefix::of([192, 0, 2, 1].into());
         for record in [owned(3, "c", 4, b"data"), active("b", 2, b"", "aso.n = 1")] {
-            let now = stored(&record);
+            let now = StoredRecord { source: Some(Source::Put(prefix)), ..stored(&record) };
             let former = Former {
                 ownership: now.ownership.clone(),
                 sequence: now.sequence,
@@ -328,10 +336,9 @@ mod tests {
                 data: now.data.clone(),
                 state: now.state.clone(),
                 timer_ms: now.timer_ms,
-                source: now.source,
+                source: Some(prefix.to_bytes()),
             };
             let sealed = seal(Table::Records, record.key.as_bytes(), &former);
-            assert_eq!(now.seal(&record.key), sealed);
             assert_eq!(StoredRecord::unseal(&record.key, &sealed), Ok(now));
         }
     }
@@ -348,10 +355,12 @@ mod tests {
     fn a_deletion_comes_back_with_its_proof_and_one_stored_without_is_still_read() {
         let Record { key, ownership, version, .. } = owned(3, "c", 4, b"");
         let read = |sealed: &[u8]| unseal::<Tombstone>(Table::Tombstones, key.as_bytes(), sealed);
+        let source = Some(Source::Put(Prefix::of([192, 0, 2, 1].into())));
+        let payers = Payers { source, owner: Some([3; 32]) };
         for deletion in [Deletion::up_to(5, ownership), Deletion::unsigned(version)] {
-            let tombstone = Tombstone::new(deletion.clone(), 77);
+            let tombstone = Tombstone::new(deletion.clone(), 77, payers);
             let back = read(&seal(Table::Tombstones, key.as_bytes(), &tombstone)).unwrap();
-            assert_eq!((back.expires_ms, back.deletion()), (77, deletion));
+            assert_eq!((back.expires_ms, back.payers, back.deletion()), (77, payers, deletion));
         }
 
         #[derive(Serialize)]
@@ -363,9 +372,7 @@ mod tests {
         }
         let former = Former { sequence: version.sequence, hash: version.hash, expires_ms: 77 };
         let sealed = seal(Table::Tombstones, key.as_bytes(), &former);
-        assert_eq!(read(&sealed), Ok(Tombstone::new(Deletion::unsigned(version), 77)));
-        let now = seal(Table::Tombstones, key.as_bytes(), &Tombstone::new(Deletion::unsigned(version), 77));
-        assert_eq!(now, sealed, "what has no proof is stored as before");
+        assert_eq!(read(&sealed), Ok(Tombstone::new(Deletion::unsigned(version), 77, Payers::default())));
     }
 
     #[test]

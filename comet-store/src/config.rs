@@ -27,7 +27,8 @@ pub struct StoreConfig {
     /// How long a deletion is remembered, in seconds: longer than any record may live, so that a replica
     /// that was away cannot bring the object back.
     pub tombstone_ttl_seconds: u64,
-    /// Deletions remembered at a time; beyond it, the one that would be forgotten first is.
+    /// Deletions remembered at a time; beyond it, the network with most of them forgets one. No network and no owner
+    /// has more than a quarter.
     pub tombstones_max: u64,
     /// How often expired records and tombstones are swept out, in milliseconds.
     pub sweep_interval_ms: u64,

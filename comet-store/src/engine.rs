@@ -66,6 +66,8 @@ pub(crate) enum Table {
     Tombstones,
     /// (expiry, key) of tombstones, without a value.
     TombstoneExpiry,
+    /// (whom it is charged to, expiry, key) of tombstones, without a value.
+    TombstonePayers,
     /// Objects' logs, by key.
     Logs,
     /// What the node keeps about itself, by name.
@@ -78,13 +80,14 @@ pub(crate) enum Table {
 
 impl Table {
     /// Every table.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Records,
         Self::Code,
         Self::Timers,
         Self::Expiry,
         Self::Tombstones,
         Self::TombstoneExpiry,
+        Self::TombstonePayers,
         Self::Logs,
         Self::Meta,
         Self::Accounts,
@@ -100,6 +103,7 @@ impl Table {
             Self::Expiry => "expiry",
             Self::Tombstones => "tombstones",
             Self::TombstoneExpiry => "tombstone expiry",
+            Self::TombstonePayers => "tombstone payers",
             Self::Logs => "logs",
             Self::Meta => "meta",
             Self::Accounts => "accounts",

@@ -12,6 +12,8 @@ use crate::{
     Hash,
     codec::{StoredRecord, Tombstone, seal, time_key},
     engine::{Batch, Table},
+    ledger::payer_key,
+    quota::Payer,
 };
 
 /// Writes that go to the disk together.
@@ -34,10 +36,10 @@ struct TouchedRecord {
     now: Option<StoredRecord>,
 }
 
-/// A tombstone as the disk's index knows it, and as it will be.
+/// A tombstone as the disk's indexes know it, and as it will be.
 #[derive(Debug)]
 struct TouchedTombstone {
-    expires_on_disk_ms: Option<WallMs>,
+    on_disk: Option<Tombstone>,
     now: Option<Tombstone>,
 }
 
@@ -81,24 +83,20 @@ impl Group {
 
     /// As [`Group::set_record`], for tombstones.
     pub(crate) fn set_tombstone(&mut self, key: Key, held: Option<&Tombstone>, now: Option<Tombstone>) {
-        let touched = self.tombstones.entry(key).or_insert_with(|| TouchedTombstone {
-            expires_on_disk_ms: held.map(|held| held.expires_ms),
-            now: None,
-        });
+        let touched = self
+            .tombstones
+            .entry(key)
+            .or_insert_with(|| TouchedTombstone { on_disk: held.cloned(), now: None });
         touched.now = now;
     }
 
-    /// The tombstone of this group that is forgotten first, and when.
-    pub(crate) fn first_tombstone(&self) -> Option<(WallMs, Key)> {
-        self.tombstones
-            .iter()
-            .filter_map(|(key, touched)| Some((touched.now.as_ref()?.expires_ms, *key)))
-            .min()
-    }
-
-    /// Tombstones that this group touches.
-    pub(crate) fn tombstones_touched(&self) -> usize {
-        self.tombstones.len()
+    /// The tombstone of this group that is charged to an account and forgotten first, and when.
+    pub(crate) fn first_tombstone(&self, payer: &Payer) -> Option<(WallMs, Key)> {
+        let charged = |(key, touched): (&Key, &TouchedTombstone)| {
+            let now = touched.now.as_ref()?;
+            now.is_charged_to(payer).then_some((now.expires_ms, *key))
+        };
+        self.tombstones.iter().filter_map(charged).min()
     }
 
     /// The log at a key as this group leaves it; the outer `None` if the group does not touch it.
@@ -186,8 +184,14 @@ impl TouchedRecord {
 
 impl TouchedTombstone {
     fn write(&self, key: &Key, batch: &mut Batch) {
-        let expires_ms = self.now.as_ref().map(|now| now.expires_ms);
-        move_entry(batch, Table::TombstoneExpiry, key, self.expires_on_disk_ms, expires_ms);
+        let expires_ms = |tombstone: &Option<Tombstone>| tombstone.as_ref().map(|at| at.expires_ms);
+        move_entry(batch, Table::TombstoneExpiry, key, expires_ms(&self.on_disk), expires_ms(&self.now));
+        for entry in payer_entries(key, self.on_disk.as_ref()) {
+            batch.delete(Table::TombstonePayers, entry);
+        }
+        for entry in payer_entries(key, self.now.as_ref()) {
+            batch.put(Table::TombstonePayers, entry, []);
+        }
         let sealed = self.now.as_ref().map(|now| seal(Table::Tombstones, key.as_bytes(), now));
         write(batch, Table::Tombstones, key, sealed);
     }
@@ -198,6 +202,15 @@ fn write(batch: &mut Batch, table: Table, key: &Key, value: Option<Vec<u8>>) {
         Some(value) => batch.put(table, *key.as_bytes(), value),
         None => batch.delete(table, *key.as_bytes()),
     }
+}
+
+/// The entries of the index that is ordered by account.
+fn payer_entries(key: &Key, tombstone: Option<&Tombstone>) -> Vec<Vec<u8>> {
+    let entries = tombstone.into_iter().flat_map(|tombstone| {
+        let at = time_key(tombstone.expires_ms, key);
+        tombstone.payers.each().map(move |payer| [payer_key(&payer).as_slice(), &at].concat())
+    });
+    entries.collect()
 }
 
 /// Moves a key's entry of an index that is ordered by time.

@@ -6,21 +6,24 @@
 
 use std::ops::{Bound, ControlFlow};
 
-use comet_routing::Prefix;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    Source,
     codec::{seal, unseal},
     engine::{Batch, EngineError, Reader, Table, Visit},
-    quota::{Account, Accounts, Sums, Usage},
+    quota::{Account, Accounts, Payer, Sums, Usage},
 };
 
-/// The key of the [`KeptSums`]; accounts have longer ones.
-const SUMS_KEY: &[u8] = b"sums";
+/// The key of the [`KeptSums`], which no account has. Accounts kept under the former one lack deletions, and are
+/// counted anew.
+const SUMS_KEY: &[u8] = b"sums 2";
 
 const CODE_TAG: u8 = b'c';
 const OWNER_TAG: u8 = b'o';
 const SOURCE_TAG: u8 = b's';
+const DELETIONS_TAG: u8 = b'd';
+const LOCAL_TAG: u8 = b'l';
 
 /// How the accounts on the disk stand to those in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +135,8 @@ fn key(account: &Account) -> Vec<u8> {
     match account {
         Account::Code(hash) => [&[CODE_TAG], hash.as_slice()].concat(),
         Account::Owner(public_key) => [&[OWNER_TAG], public_key.as_slice()].concat(),
-        Account::Source(prefix) => [&[SOURCE_TAG], prefix.to_bytes().as_slice()].concat(),
+        Account::Source(source) => [&[SOURCE_TAG], source.to_bytes().as_slice()].concat(),
+        Account::Deletions(payer) => [&[DELETIONS_TAG], payer_key(payer).as_slice()].concat(),
     }
 }
 
@@ -142,27 +146,52 @@ fn split_key(key: &[u8]) -> Option<Account> {
     match *tag {
         CODE_TAG => Some(Account::Code(name.try_into().ok()?)),
         OWNER_TAG => Some(Account::Owner(name.try_into().ok()?)),
-        SOURCE_TAG => Some(Account::Source(Prefix::from_bytes(name.try_into().ok()?))),
+        SOURCE_TAG => Some(Account::Source(Source::from_bytes(name)?)),
+        DELETIONS_TAG => Some(Account::Deletions(payer_of(name)?)),
+        _ => None,
+    }
+}
+
+/// How an account of deletions is named on the disk. No name is the beginning of another.
+pub(crate) fn payer_key(payer: &Payer) -> Vec<u8> {
+    match payer {
+        Payer::Source(None) => vec![LOCAL_TAG],
+        Payer::Source(Some(source)) => [&[SOURCE_TAG], source.to_bytes().as_slice()].concat(),
+        Payer::Owner(public_key) => [&[OWNER_TAG], public_key.as_slice()].concat(),
+    }
+}
+
+fn payer_of(name: &[u8]) -> Option<Payer> {
+    let (tag, name) = name.split_first()?;
+    match *tag {
+        LOCAL_TAG if name.is_empty() => Some(Payer::Source(None)),
+        SOURCE_TAG => Some(Payer::Source(Some(Source::from_bytes(name)?))),
+        OWNER_TAG => Some(Payer::Owner(name.try_into().ok()?)),
         _ => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use comet_routing::Prefix;
+
     use super::*;
     use crate::{
         engine::{Engine, OnDisk, memory::MemoryEngine},
-        quota::Charge,
+        quota::{Charge, Payers},
     };
 
-    /// Three records, of one owner, with one code and from one network in turn.
+    /// Three records, of one owner, with one code and from one network in turn, and two deletions.
     fn accounts() -> Accounts {
         let charge = Charge { bytes: 300, code: None, code_bytes: 0, owner: None, source: None };
         let mut accounts = Accounts::default();
         accounts.add(&Charge { owner: Some([1; 32]), ..charge }, 0);
         accounts.add(&Charge { code: Some([2; 32]), ..charge }, 40);
-        accounts.add(&Charge { source: Some(Prefix::of([192, 0, 2, 1].into())), ..charge }, 0);
+        accounts.add(&Charge { source: Some(Source::Put(Prefix::of([192, 0, 2, 1].into()))), ..charge }, 0);
         accounts.replace_log(0, 7);
+        accounts.remember(&Payers { source: None, owner: Some([3; 32]) });
+        accounts
+            .remember(&Payers { source: Some(Source::Copy(Prefix::of([192, 0, 2, 1].into()))), owner: None });
         accounts
     }
 
@@ -205,7 +234,7 @@ mod tests {
             ControlFlow::Continue(())
         })
         .unwrap();
-        assert_eq!(entries.len(), 4);
+        assert_eq!(entries.len(), 7);
         for (key, sealed) in entries {
             let mut damaged = sealed.clone();
             *damaged.last_mut().unwrap() ^= 1;

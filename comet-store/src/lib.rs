@@ -20,6 +20,7 @@ mod record;
 mod sample;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation;
+mod source;
 mod tally;
 mod writer;
 
@@ -36,4 +37,5 @@ pub use publication::{Publication, PublicationError};
 pub use quota::{Quota, QuotaExceeded, RECORD_OVERHEAD_BYTES};
 pub use reader::{Held, StoreReader, Totals};
 pub use record::{Code, Deletion, Hash, Record, Version, content_hash};
+pub use source::Source;
 pub use writer::{Deleted, PutOutcome, Rule, StoreWriter};

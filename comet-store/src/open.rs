@@ -130,7 +130,7 @@ mod tests {
         put(&mut writer, &record);
         writer.save_meta("identity".into(), b"secret".as_slice().into()).unwrap();
         writer.save_log(&record.key, b"line".as_slice().into()).unwrap();
-        writer.delete(&plain("gone", 1, b"").key, Some(deletion.clone()), NOW).unwrap();
+        writer.delete(&plain("gone", 1, b"").key, Some(deletion.clone()), None, NOW).unwrap();
         writer.commit(OnDisk::Later, Clock::System.now()).unwrap();
         let totals = reader.totals();
         drop((writer, reader));

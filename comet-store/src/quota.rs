@@ -9,10 +9,13 @@ use std::{
     fmt,
 };
 
-use comet_routing::Prefix;
 use serde::{Deserialize, Serialize};
 
-use crate::{Hash, StoreConfig};
+use crate::{Hash, Source, StoreConfig};
+
+mod deletions;
+
+pub(crate) use deletions::{Deletions, Payer, Payers};
 
 /// What every record costs beyond its own bytes: keys, index entries and page overhead, in bytes.
 pub const RECORD_OVERHEAD_BYTES: u64 = 256;
@@ -28,8 +31,8 @@ pub(crate) struct Charge {
     pub(crate) code_bytes: u64,
     /// The owner's public key.
     pub(crate) owner: Option<[u8; 32]>,
-    /// The network that the record was put from.
-    pub(crate) source: Option<Prefix>,
+    /// The account of the network that it came from; `None` for this node's own clients.
+    pub(crate) source: Option<Source>,
 }
 
 /// Bytes and records of one account.
@@ -86,7 +89,8 @@ pub(crate) struct Accounts {
     /// How many records use each source, and its length.
     codes: BTreeMap<Hash, Usage>,
     owners: BTreeMap<[u8; 32], Usage>,
-    sources: BTreeMap<Prefix, Usage>,
+    sources: BTreeMap<Source, Usage>,
+    deletions: Deletions,
     touched: BTreeSet<Account>,
 }
 
@@ -97,8 +101,10 @@ pub(crate) enum Account {
     Code(Hash),
     /// The records of one owner's public key.
     Owner([u8; 32]),
-    /// The records put from one network.
-    Source(Prefix),
+    /// The records that one network is charged for.
+    Source(Source),
+    /// The deletions that are remembered at somebody's charge; they have no bytes.
+    Deletions(Payer),
 }
 
 /// What is counted for the node and does not follow from the [`Account`]s.
@@ -132,7 +138,7 @@ impl Accounts {
     }
 
     /// What the records of one network use.
-    pub(crate) fn source(&self, source: &Prefix) -> Usage {
+    pub(crate) fn source(&self, source: &Source) -> Usage {
         self.sources.get(source).copied().unwrap_or_default()
     }
 
@@ -231,32 +237,60 @@ impl Accounts {
         self.log_bytes = self.log_bytes.saturating_add(new).saturating_sub(old);
     }
 
+    /// Counts the memory of a deletion.
+    pub(crate) fn remember(&mut self, payers: &Payers) {
+        for payer in payers.each() {
+            self.deletions.set(payer, self.deletions.of(&payer).saturating_add(1));
+            self.touched.insert(Account::Deletions(payer));
+        }
+    }
+
+    /// Takes back what [`Accounts::remember`] counted.
+    pub(crate) fn forget(&mut self, payers: &Payers) {
+        for payer in payers.each() {
+            self.deletions.set(payer, self.deletions.of(&payer).saturating_sub(1));
+            self.touched.insert(Account::Deletions(payer));
+        }
+    }
+
+    /// Whose deletions are remembered.
+    pub(crate) fn deletions(&self) -> &Deletions {
+        &self.deletions
+    }
+
     /// The accounts that changed since they were asked for last.
     pub(crate) fn take_touched(&mut self) -> BTreeSet<Account> {
         std::mem::take(&mut self.touched)
     }
 
-    /// What one account comes to; `None` if no record is charged to it.
+    /// What one account comes to; `None` if nothing is charged to it.
     pub(crate) fn usage(&self, account: &Account) -> Option<Usage> {
         match account {
             Account::Code(hash) => self.codes.get(hash),
             Account::Owner(public_key) => self.owners.get(public_key),
-            Account::Source(prefix) => self.sources.get(prefix),
+            Account::Source(source) => self.sources.get(source),
+            Account::Deletions(payer) => {
+                let records = self.deletions.of(payer);
+                return (records > 0).then_some(Usage { records, bytes: 0 });
+            }
         }
         .copied()
     }
 
-    /// Every account that a record is charged to.
+    /// Every account that something is charged to.
     pub(crate) fn all(&self) -> impl Iterator<Item = (Account, Usage)> {
         let codes = self.codes.iter().map(|(hash, usage)| (Account::Code(*hash), *usage));
         let owners = self.owners.iter().map(|(public_key, usage)| (Account::Owner(*public_key), *usage));
-        let sources = self.sources.iter().map(|(prefix, usage)| (Account::Source(*prefix), *usage));
-        codes.chain(owners).chain(sources)
+        let sources = self.sources.iter().map(|(source, usage)| (Account::Source(*source), *usage));
+        let deletions = self.deletions.all();
+        let deletions =
+            deletions.map(|(payer, records)| (Account::Deletions(payer), Usage { records, bytes: 0 }));
+        codes.chain(owners).chain(sources).chain(deletions)
     }
 
     /// How many accounts there are.
     pub(crate) fn count(&self) -> u64 {
-        (self.codes.len() + self.owners.len() + self.sources.len()) as u64
+        (self.codes.len() + self.owners.len() + self.sources.len() + self.deletions.all().count()) as u64
     }
 
     /// The sums for the node.
@@ -275,11 +309,16 @@ impl Accounts {
             Account::Code(hash) => {
                 self.active = self.active.saturating_add(usage.records);
                 self.code_bytes = self.code_bytes.saturating_add(usage.bytes);
-                self.codes.insert(hash, usage)
+                self.codes.insert(hash, usage);
             }
-            Account::Owner(public_key) => self.owners.insert(public_key, usage),
-            Account::Source(prefix) => self.sources.insert(prefix, usage),
-        };
+            Account::Owner(public_key) => {
+                self.owners.insert(public_key, usage);
+            }
+            Account::Source(source) => {
+                self.sources.insert(source, usage);
+            }
+            Account::Deletions(payer) => self.deletions.set(payer, usage.records),
+        }
     }
 
     fn node_after(&self, old: Option<&Charge>, new: &Charge, code_bytes: u64) -> Usage {
@@ -373,6 +412,7 @@ fn shrink<K: Ord>(accounts: &mut BTreeMap<K, Usage>, account: &K, charge: &Charg
 
 #[cfg(test)]
 mod tests {
+    use comet_routing::Prefix;
     use proptest::prelude::*;
 
     use super::*;
@@ -385,8 +425,8 @@ mod tests {
         Charge { code: Some([code; 32]), ..charge(bytes) }
     }
 
-    fn of_network(third: u8) -> Prefix {
-        Prefix::of([192, 0, third, 1].into())
+    fn of_network(third: u8) -> Source {
+        Source::Put(Prefix::of([192, 0, third, 1].into()))
     }
 
     fn limits() -> StoreConfig {

@@ -16,6 +16,8 @@ use crate::{
     Code, Deletion, Hash, Record, StoreError, Version,
     codec::{StoredRecord, Tombstone, split_key, split_time_key, unseal},
     engine::{EngineError, HEADER_KEY, Reader, Table},
+    ledger::payer_key,
+    quota::Payer,
 };
 
 /// Distinct sources kept in memory; at the default limit on code they take 16 MiB at most.
@@ -225,6 +227,24 @@ impl StoreReader {
                 .map_err(|error| unreadable(&error))?;
         }
         Ok(due)
+    }
+
+    /// The first entry, by time, of an account of deletions whose key is not passed over.
+    pub(crate) fn first_deletion(
+        &self,
+        payer: &Payer,
+        is_passed_over: impl Fn(&Key) -> bool,
+    ) -> Result<Option<(WallMs, Key)>, StoreError> {
+        let account = payer_key(payer);
+        let mut first = None;
+        self.engine
+            .visit(Table::TombstonePayers, (Bound::Included(&account), Bound::Unbounded), &mut |entry, _| {
+                let Some(at) = entry.strip_prefix(account.as_slice()) else { return ControlFlow::Break(()) };
+                first = split_time_key(at).filter(|(_, key)| !is_passed_over(key));
+                if first.is_none() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            })
+            .map_err(|error| unreadable(&error))?;
+        Ok(first)
     }
 
     fn sealed<T: serde::de::DeserializeOwned>(

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::{
     Hash,
-    codec::{StoredRecord, unseal},
+    codec::{StoredRecord, Tombstone, unseal},
     engine::{EngineError, Reader, Table},
     quota::Accounts,
 };
@@ -53,6 +53,11 @@ pub(crate) fn tally(engine: &dyn Reader) -> Result<Tally, EngineError> {
         tally.accounts.replace_log(0, log.map_or(0, |log| log.len() as u64));
     })?;
     each(engine, Table::TombstoneExpiry, &mut |_, _| tally.tombstones += 1)?;
+    each(engine, Table::Tombstones, &mut |key, sealed| {
+        if let Ok(tombstone) = unseal::<Tombstone>(Table::Tombstones, key, sealed) {
+            tally.accounts.remember(&tombstone.payers);
+        }
+    })?;
     tally.accounts.take_touched();
     tally.unused_codes = code_bytes.into_keys().filter(|hash| tally.accounts.users_of(hash) == 0).collect();
     Ok(tally)

@@ -14,16 +14,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use comet_routing::{Key, Prefix, clock::WallMs};
+use comet_routing::{Key, clock::WallMs};
 
 use crate::{
-    Code, Deletion, Record, StoreConfig, StoreError, StoreReader, Version,
+    Code, Deletion, Record, Source, StoreConfig, StoreError, StoreReader, Version,
     codec::{Header, LOG_BYTES_MAX, META_BYTES_MAX, RECORD_BYTES_MAX, StoredRecord, seal},
     content_hash,
     engine::{Batch, Engine, EngineError, HEADER_KEY, OnDisk, Table},
     group::Group,
     ledger::Ledger,
-    quota::{Accounts, Charge, Quota, QuotaExceeded},
+    quota::{Accounts, Charge, Payers, Quota, QuotaExceeded},
 };
 
 mod bookkeeping;
@@ -174,7 +174,7 @@ impl StoreWriter {
     pub(crate) fn put(
         &mut self,
         record: &Record,
-        source: Option<Prefix>,
+        source: Option<Source>,
         rule: Rule,
         timer_ms: Option<WallMs>,
         now: WallMs,
@@ -251,22 +251,26 @@ impl StoreWriter {
         Ok(())
     }
 
-    /// Decides a deletion.
+    /// Decides a deletion. The memory of it is charged to whom the record is charged to, and to `source` if none is
+    /// held.
     pub(crate) fn delete(
         &mut self,
         key: &Key,
         deletion: Option<Deletion>,
+        source: Option<Source>,
         now: WallMs,
     ) -> Result<Deleted, StoreError> {
-        let found = match self.held(key) {
-            Ok(held) if held.as_ref().is_some_and(|held| held.expires_ms > now) => Deleted::Gone,
-            Ok(_) => Deleted::NotHeld,
-            Err(StoreError::Corrupt { .. }) => Deleted::Gone,
+        let signer = deletion.as_ref().and_then(|deletion| deletion.ownership.as_ref());
+        let stranger = Payers { source, owner: signer.map(|ownership| ownership.public_key) };
+        let (found, payers) = match self.held(key) {
+            Ok(Some(held)) if held.expires_ms > now => (Deleted::Gone, Payers::of(&held.charge())),
+            Ok(_) => (Deleted::NotHeld, stranger),
+            Err(StoreError::Corrupt { .. }) => (Deleted::Gone, stranger),
             Err(error) => return Err(error),
         };
         self.remove(key)?;
         if let Some(deletion) = deletion {
-            self.remember_deletion(key, deletion, found, now)?;
+            self.remember_deletion(key, deletion, found, payers, now)?;
         }
         Ok(found)
     }
@@ -284,7 +288,7 @@ impl StoreWriter {
         record: &Record,
         held: Option<&StoredRecord>,
         timer_ms: Option<WallMs>,
-        source: Option<Prefix>,
+        source: Option<Source>,
     ) -> Result<(), StoreError> {
         let code_bytes = record.code.as_ref().map_or(0, |code| code.source.len() as u64);
         let charged_bytes = match (&record.code, held.and_then(|held| held.code)) {
@@ -517,7 +521,7 @@ mod tests {
             commit(&mut writer);
         }
         assert_eq!(reader.totals().bytes, 2 * RECORD_OVERHEAD_BYTES + 9);
-        writer.delete(&records[0].key, None, NOW).unwrap();
+        writer.delete(&records[0].key, None, None, NOW).unwrap();
         commit(&mut writer);
         assert!(is_stored());
         put(&mut writer, &plain("b", 2, b""), Rule::IfNewer).unwrap();
@@ -536,7 +540,7 @@ mod tests {
         commit(&mut writer);
         assert_eq!(reader.log(&record.key), Ok(Some(b"line".as_slice().into())));
         assert_eq!(reader.totals().bytes, RECORD_OVERHEAD_BYTES + 4);
-        writer.delete(&record.key, None, NOW).unwrap();
+        writer.delete(&record.key, None, None, NOW).unwrap();
         commit(&mut writer);
         assert_eq!((reader.log(&record.key), reader.totals().bytes), (Ok(None), 0));
     }
@@ -618,7 +622,7 @@ mod tests {
                 match act {
                     0 => drop(writer.put(&record, None, Rule::Replace, Some(sequence), now).unwrap()),
                     1 => drop(writer.put(&record, None, Rule::IfNewer, None, now).unwrap()),
-                    2 => drop(writer.delete(&key, (sequence > 1).then_some(Deletion::unsigned(version)), now).unwrap()),
+                    2 => drop(writer.delete(&key, (sequence > 1).then_some(Deletion::unsigned(version)), None, now).unwrap()),
                     3 => writer.save_log(&key, data.into()).unwrap(),
                     4 => writer.save_state(&key, version, data.into(), None, Some(now)).unwrap(),
                     _ => drop(writer.sweep(now).unwrap()),

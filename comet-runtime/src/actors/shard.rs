@@ -230,8 +230,9 @@ impl Shard {
             (Visit::Put { caller, record, trail }, held) => {
                 return self.store(held.as_ref(), *record, caller, trail, reply);
             }
-            (Visit::Delete { deletion, .. }, None) if rules::is_remembered(&key, &deletion) => {
-                let gone = self.links.delete.send(DeleteRecord { key, deletion: Some(*deletion) });
+            (Visit::Delete { caller, deletion, .. }, None) if rules::is_remembered(&key, &deletion) => {
+                let source = caller.account(&self.config.local);
+                let gone = self.links.delete.send(DeleteRecord { key, deletion: Some(*deletion), source });
                 return answer_when_stored(gone, reply, Served::Deleted { held: false });
             }
             (_, None) => Err(Refusal::NotFound),
@@ -275,7 +276,7 @@ impl Shard {
             }
         };
         if record.code.is_none() {
-            let source = caller.source(&self.config.local);
+            let source = caller.account(&self.config.local);
             let put = PutRecord { record, source, rule: Rule::IfNewer, timer_ms: None };
             let version = put.record.version;
             let served = Served::Stored { version, usage: Usage::default() };
@@ -314,7 +315,8 @@ impl Shard {
                 return;
             }
         };
-        let gone = self.links.delete.send(DeleteRecord { key: held.key, deletion: Some(deletion) });
+        let delete = DeleteRecord { key: held.key, deletion: Some(deletion), source: None };
+        let gone = self.links.delete.send(delete);
         answer_when_stored(gone, reply, Served::Deleted { held: true });
     }
 

@@ -202,7 +202,7 @@ fn write(writer: &mut StoreWriter, rng: &mut ChaCha12Rng) -> Result<(), StoreErr
     let (key, version) = (record.key, record.version);
     let timer_ms = Some(NOW + sequence);
     match rng.random_range(0..6) {
-        0 => drop(writer.delete(&key, Some(Deletion::up_to(sequence, record.ownership)), NOW)?),
+        0 => drop(writer.delete(&key, Some(Deletion::up_to(sequence, record.ownership)), None, NOW)?),
         1 => writer.save_log(&key, data.into())?,
         2 => {
             writer.put(&record, None, Rule::Replace, timer_ms, NOW)?;

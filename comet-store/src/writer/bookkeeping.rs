@@ -62,7 +62,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Deletion, Rule, StoreConfig,
+        Deletion, Rule, Source, StoreConfig,
         engine::{OnDisk, Table},
         sample::{NOW, active, owned, plain},
         simulation::{DiskFault, MemoryDisk},
@@ -124,12 +124,14 @@ mod tests {
             _ => active(&name, sequence, &data, if sequence > 1 { "a" } else { "bb" }),
         };
         let (key, version) = (record.key, record.version);
-        let source = (sequence % 2 == 0).then(|| Prefix::of([192, 0, variant, 1].into()));
+        let source = (sequence % 2 == 0).then(|| Source::Put(Prefix::of([192, 0, variant, 1].into())));
         let (at, now) = (Clock::System.now(), NOW + sequence * 50_000_000);
         match step {
             Step::Replace => drop(writer.put(&record, source, Rule::Replace, Some(sequence), now).unwrap()),
             Step::PutIfNewer => drop(writer.put(&record, source, Rule::IfNewer, None, now).unwrap()),
-            Step::Delete => drop(writer.delete(&key, Some(Deletion::unsigned(version)), now).unwrap()),
+            Step::Delete => {
+                writer.delete(&key, Some(Deletion::unsigned(version)), source, now).unwrap();
+            }
             Step::SaveLog => writer.save_log(&key, data.into()).unwrap(),
             Step::SaveState => writer.save_state(&key, version, data.into(), None, Some(now)).unwrap(),
             Step::Sweep => drop(writer.sweep(now).unwrap()),
@@ -174,7 +176,7 @@ mod tests {
         let mut writer = open(&disk);
         writer.put(&active("a", 1, b"data", "aso.n = 0"), None, Rule::IfNewer, None, NOW).unwrap();
         writer.put(&owned(1, "b", 1, b"data"), None, Rule::IfNewer, None, NOW).unwrap();
-        writer.delete(&Key::of("c"), Some(Deletion::up_to(1, None)), NOW).unwrap();
+        writer.delete(&Key::of("c"), Some(Deletion::up_to(1, None)), None, NOW).unwrap();
         writer.commit(OnDisk::Now, at).unwrap();
         let accounts = writer.accounts.clone();
         let mut former = Batch::default();
@@ -208,7 +210,7 @@ mod tests {
             }
             writer.commit(OnDisk::Now, at).unwrap();
             damage(&mut writer, table, &first.key);
-            writer.delete(&first.key, None, NOW).unwrap();
+            writer.delete(&first.key, None, None, NOW).unwrap();
             writer.commit(OnDisk::Now, at).unwrap();
             assert_eq!(kept(writer.reader.engine()), Ok(None), "{table:?}");
 
@@ -221,7 +223,7 @@ mod tests {
                 (writer.ledger, &writer.accounts),
                 (Ledger::Kept, &tally(writer.reader.engine()).unwrap().accounts)
             );
-            writer.delete(&second.key, None, NOW).unwrap();
+            writer.delete(&second.key, None, None, NOW).unwrap();
             writer.commit(OnDisk::Now, at).unwrap();
             assert_eq!(writer.accounts.node(), Usage::default(), "{table:?}");
         }

@@ -1,13 +1,23 @@
 //! Remembering deletions, so that a replica that was away cannot bring an object back.
 //!
-//! Anybody can have deletions remembered of what nobody owns and nobody ever held, at the price of a small
-//! request each. Such a one has only to outlive puts that are under way, so its time is short; and since the one
-//! that would be forgotten first makes room, a flood of them pushes out one another.
+//! Anybody can have deletions remembered, at the price of a small request each: of what nobody owns, and of what he
+//! has put himself, or signed with a key made for it. So they are charged like records: to the network and the
+//! owner that the object came from, or the deletion itself if there was no object. Where there are too many, those of the account that has most make room, the one that
+//! would be forgotten first before the others, and a flood pushes out itself. What nobody owns and nobody ever held has
+//! only to outlive puts that are under way, so its time is short.
+
+use std::collections::BTreeSet;
 
 use comet_routing::{Key, clock::WallMs};
 
 use super::StoreWriter;
-use crate::{Deleted, Deletion, StoreError, Version, codec::Tombstone, engine::Table};
+use crate::{
+    Deleted, Deletion, StoreError, Version,
+    codec::{Tombstone, time_key},
+    engine::Table,
+    ledger::payer_key,
+    quota::{Payer, Payers},
+};
 
 /// How long an unsigned deletion of what was not held here is remembered at most: an hour, many times the
 /// longest that an operation takes.
@@ -23,13 +33,14 @@ impl StoreWriter {
         Ok(Deleted::Gone)
     }
 
-    /// Remembers what a deletion found so, unless a higher one is remembered already; the memory that would end
-    /// first makes room if there are too many.
+    /// Remembers what a deletion found so, unless a higher one is remembered already; the account that has too many
+    /// forgets one.
     pub(super) fn remember_deletion(
         &mut self,
         key: &Key,
         deletion: Deletion,
         found: Deleted,
+        payers: Payers,
         now: WallMs,
     ) -> Result<(), StoreError> {
         let held = self.tombstone(key)?;
@@ -42,27 +53,51 @@ impl StoreWriter {
         let expires_ms = now.saturating_add(seconds.saturating_mul(1_000));
         // What is remembered for long already is not forgotten sooner because it is deleted again.
         let expires_ms = held.as_ref().map_or(expires_ms, |held| held.expires_ms.max(expires_ms));
-        let deletion = match &held {
-            Some(held) => held.clone().deletion().or_higher(deletion),
-            None => deletion,
+        let (deletion, payers) = match &held {
+            // It stays with whoever has fewer: a flood that repeats a deletion of somebody else does not come to own it.
+            Some(held) => {
+                let payers = self.accounts.deletions().lighter(held.payers, payers);
+                (held.clone().deletion().or_higher(deletion), payers)
+            }
+            None => (deletion, payers),
         };
-        self.set_tombstone(key, held.as_ref(), Some(Tombstone::new(deletion, expires_ms)));
-        if self.tombstones <= self.config.tombstones_max {
-            return Ok(());
+        self.set_tombstone(key, held.as_ref(), Some(Tombstone::new(deletion, expires_ms, payers)));
+        let debtor = self.accounts.deletions().debtor(&payers, self.tombstones, self.config.tombstones_max);
+        debtor.map_or(Ok(()), |payer| self.forget_first_of(&payer))
+    }
+
+    /// Forgets the deletion of an account that would be forgotten first.
+    fn forget_first_of(&mut self, payer: &Payer) -> Result<(), StoreError> {
+        let mut astray = BTreeSet::new();
+        loop {
+            let is_elsewhere = |key: &Key| self.group.tombstone(key).is_some() || astray.contains(key);
+            let on_disk = self.reader.first_deletion(payer, is_elsewhere)?;
+            let Some((at_ms, key)) = on_disk.into_iter().chain(self.group.first_tombstone(payer)).min()
+            else {
+                return Ok(());
+            };
+            let held =
+                self.tombstone(&key)?.filter(|held| held.expires_ms == at_ms && held.is_charged_to(payer));
+            if held.is_some() {
+                self.set_tombstone(&key, held.as_ref(), None);
+                return Ok(());
+            }
+            // An entry that leads nowhere, left by a tombstone that was damaged.
+            let entry = [payer_key(payer).as_slice(), &time_key(at_ms, &key)].concat();
+            self.group.drop_entry(Table::TombstonePayers, entry);
+            astray.insert(key);
         }
-        let on_disk =
-            self.reader.due(Table::TombstoneExpiry, WallMs::MAX, self.group.tombstones_touched() + 1)?;
-        let untouched = on_disk.into_iter().find(|(_, key)| self.group.tombstone(key).is_none());
-        if let Some((_, first)) = untouched.into_iter().chain(self.group.first_tombstone()).min() {
-            let held = self.tombstone(&first)?;
-            self.set_tombstone(&first, held.as_ref(), None);
-        }
-        Ok(())
     }
 
     pub(super) fn set_tombstone(&mut self, key: &Key, held: Option<&Tombstone>, now: Option<Tombstone>) {
         self.tombstones = self.tombstones.saturating_sub(u64::from(held.is_some()));
         self.tombstones += u64::from(now.is_some());
+        if let Some(now) = &now {
+            self.accounts.remember(&now.payers);
+        }
+        if let Some(held) = held {
+            self.accounts.forget(&held.payers);
+        }
         self.group.set_tombstone(*key, held, now);
     }
 
@@ -85,12 +120,19 @@ impl StoreWriter {
 
 #[cfg(test)]
 mod tests {
+    use comet_routing::{Key, Prefix};
+
     use super::{
-        super::tests::{STORED, commit, put, store},
+        super::{
+            StoreWriter,
+            tests::{STORED, commit, put, store},
+        },
         UNHELD_SECONDS,
     };
     use crate::{
-        Deleted, Deletion, PutOutcome, Rule, StoreConfig, in_memory,
+        Deleted, Deletion, PutOutcome, Rule, Source, StoreConfig,
+        engine::{Batch, OnDisk, Table},
+        in_memory,
         sample::{NOW, owned, plain},
     };
 
@@ -99,11 +141,11 @@ mod tests {
         let (mut writer, reader) = in_memory(StoreConfig { tombstones_max: 3, ..StoreConfig::default() });
         let (held, signed) = (plain("held", 1, b""), owned(1, "signed", 1, b""));
         put(&mut writer, &held, Rule::IfNewer).unwrap();
-        writer.delete(&held.key, Some(Deletion::up_to(2, None)), NOW).unwrap();
-        writer.delete(&signed.key, Some(Deletion::up_to(2, signed.ownership.clone())), NOW).unwrap();
+        writer.delete(&held.key, Some(Deletion::up_to(2, None)), None, NOW).unwrap();
+        writer.delete(&signed.key, Some(Deletion::up_to(2, signed.ownership.clone())), None, NOW).unwrap();
         let flood: Vec<_> = (0..9).map(|n| plain(&n.to_string(), 1, b"").key).collect();
         for (at, key) in (1..).zip(&flood) {
-            writer.delete(key, Some(Deletion::up_to(2, None)), NOW + at).unwrap();
+            writer.delete(key, Some(Deletion::up_to(2, None)), None, NOW + at).unwrap();
             commit(&mut writer);
         }
         let is_remembered = |key| reader.tombstone(key).unwrap().is_some();
@@ -118,7 +160,7 @@ mod tests {
         let (held, never) = (plain("held", 1, b""), plain("never", 1, b""));
         put(&mut writer, &held, Rule::IfNewer).unwrap();
         for key in [&held.key, &held.key, &never.key] {
-            writer.delete(key, Some(Deletion::up_to(2, None)), NOW).unwrap();
+            writer.delete(key, Some(Deletion::up_to(2, None)), None, NOW).unwrap();
             commit(&mut writer);
         }
         writer.sweep(NOW + UNHELD_SECONDS * 1_000).unwrap();
@@ -127,12 +169,93 @@ mod tests {
         assert_eq!(reader.tombstone(&never.key), Ok(None));
     }
 
+    /// What becomes of an owner's deletion that a replica was away for, when strangers then have thousands of
+    /// deletions remembered: of what they put themselves, and of what they signed with keys made for it.
+    fn returning_after_a_flood(charged: impl Fn(u8) -> Option<Source>) -> PutOutcome {
+        let (mut writer, _) = in_memory(StoreConfig { tombstones_max: 40, ..StoreConfig::default() });
+        let away = owned(1, "object", 1, b"");
+        let signed = Deletion::up_to(2, away.ownership.clone());
+        writer.put(&away, charged(0), Rule::IfNewer, None, NOW).unwrap();
+        writer.delete(&away.key, Some(signed), charged(0), NOW).unwrap();
+        for n in 0..2_000u64 {
+            let (name, source) = (n.to_string(), charged(1 + (n % 12) as u8));
+            let now = NOW + 1 + n;
+            if n % 2 == 0 {
+                let thrown_away = plain(&name, 1, b"");
+                writer.put(&thrown_away, source, Rule::IfNewer, None, now).unwrap();
+                writer.delete(&thrown_away.key, Some(Deletion::up_to(2, None)), None, now).unwrap();
+            } else {
+                let never = owned((n % 200) as u8 + 2, &name, 1, b"");
+                let signed = Deletion::up_to(2, never.ownership.clone());
+                writer.delete(&never.key, Some(signed), source, now).unwrap();
+            }
+            if n % 7 == 0 {
+                commit(&mut writer);
+            }
+        }
+        writer.put(&away, charged(9), Rule::IfNewer, None, NOW + 9_999).unwrap()
+    }
+
+    #[test]
+    fn a_flood_of_deletions_pushes_out_itself_and_not_an_owners_deletion() {
+        let of = |third| Some(Source::Put(Prefix::of([192, 0, third, 1].into())));
+        assert_eq!(returning_after_a_flood(of), PutOutcome::Stale { held: Deletion::up_to(2, None).version });
+        // The control: with one account for all, the oldest goes, and who was away brings the object back.
+        assert_eq!(returning_after_a_flood(|_| None), PutOutcome::Stored { replaced: None });
+    }
+
+    #[test]
+    fn who_repeats_somebodys_deletion_does_not_come_to_own_it() {
+        let (mut writer, reader) = in_memory(StoreConfig { tombstones_max: 40, ..StoreConfig::default() });
+        let signed = |owner, name: &str| {
+            let record = owned(owner, name, 1, b"");
+            (record.key, Deletion::up_to(2, record.ownership))
+        };
+        let (key, deletion) = signed(1, "object");
+        let mut delete = |(key, deletion): (Key, Deletion), third, at| {
+            let source = Source::Put(Prefix::of([192, 0, third, 1].into()));
+            writer.delete(&key, Some(deletion), Some(source), NOW + at).unwrap();
+            commit(&mut writer);
+        };
+        for n in 0..9 {
+            delete(signed(n + 2, "flood"), 1, n.into());
+        }
+        // The flood is the first to send what the owner signed; the owner's own request comes after it.
+        delete((key, deletion.clone()), 1, 9);
+        delete((key, deletion.clone()), 2, 10);
+        for n in 10..30 {
+            delete((key, deletion.clone()), 1, 10);
+            delete(signed(n + 2, "flood"), 1, n.into());
+        }
+        assert_eq!(reader.tombstone(&key), Ok(Some(deletion)));
+        assert_eq!(reader.tombstone(&signed(29, "flood").0).map(|held| held.is_some()), Ok(true));
+        assert_eq!(reader.tombstone(&signed(9, "flood").0), Ok(None));
+    }
+
+    #[test]
+    fn a_damaged_deletion_stands_in_nobodys_way() {
+        let (mut writer, reader) = in_memory(StoreConfig { tombstones_max: 2, ..StoreConfig::default() });
+        let [first, second, third] = ["a", "b", "c"].map(|name| plain(name, 1, b"").key);
+        let of = |key: &Key, at, writer: &mut StoreWriter| {
+            writer.delete(key, Some(Deletion::up_to(2, None)), None, NOW + at).unwrap();
+            commit(writer);
+        };
+        of(&first, 0, &mut writer);
+        of(&second, 1, &mut writer);
+        let mut damage = Batch::default();
+        damage.put(Table::Tombstones, *first.as_bytes(), b"x".as_slice());
+        writer.engine.commit(&damage, OnDisk::Now).unwrap();
+        of(&third, 2, &mut writer);
+        assert_eq!(reader.tombstone(&second), Ok(None), "the first that can be read made room");
+        assert!(reader.tombstone(&third).unwrap().is_some());
+    }
+
     #[test]
     fn the_deletion_that_would_be_forgotten_first_makes_room() {
         let (mut writer, reader) = in_memory(StoreConfig { tombstones_max: 2, ..StoreConfig::default() });
         let records = ["a", "b", "c", "d"].map(|name| plain(name, 1, b""));
         for (at, record) in [5, 0, 7, 6].into_iter().zip(&records) {
-            writer.delete(&record.key, Some(Deletion::unsigned(record.version)), NOW + at).unwrap();
+            writer.delete(&record.key, Some(Deletion::unsigned(record.version)), None, NOW + at).unwrap();
             if record.key == records[1].key {
                 commit(&mut writer);
             }
@@ -165,8 +288,8 @@ mod tests {
         put(&mut writer, &first, Rule::IfNewer).unwrap();
         commit(&mut writer);
         let deletion = Deletion::unsigned(first.version);
-        assert_eq!(writer.delete(&first.key, Some(deletion.clone()), NOW), Ok(Deleted::Gone));
-        assert_eq!(writer.delete(&first.key, None, NOW), Ok(Deleted::NotHeld));
+        assert_eq!(writer.delete(&first.key, Some(deletion.clone()), None, NOW), Ok(Deleted::Gone));
+        assert_eq!(writer.delete(&first.key, None, None, NOW), Ok(Deleted::NotHeld));
         commit(&mut writer);
         assert_eq!(reader.record(&first.key, NOW), Ok(None));
         assert_eq!(reader.tombstone(&first.key), Ok(Some(deletion)));
@@ -186,7 +309,7 @@ mod tests {
         for (deletion, remembered) in
             [(&lower, &lower), (&signed, &signed), (&lower, &signed), (&next, &next)]
         {
-            assert_eq!(writer.delete(&record.key, Some(deletion.clone()), NOW), Ok(Deleted::NotHeld));
+            assert_eq!(writer.delete(&record.key, Some(deletion.clone()), None, NOW), Ok(Deleted::NotHeld));
             commit(&mut writer);
             assert_eq!(reader.tombstone(&record.key).as_ref(), Ok(&Some(remembered.clone())));
         }
@@ -197,7 +320,7 @@ mod tests {
         let (mut writer, _) = store();
         let deletion = Deletion::up_to(5, None);
         let under_way = [plain("name", 4, b"late"), plain("name", 5, b"late"), plain("name", 6, b"next")];
-        writer.delete(&under_way[0].key, Some(deletion.clone()), NOW).unwrap();
+        writer.delete(&under_way[0].key, Some(deletion.clone()), None, NOW).unwrap();
         let stale = Ok(PutOutcome::Stale { held: deletion.version });
         let outcomes = under_way.map(|record| put(&mut writer, &record, Rule::IfNewer));
         assert_eq!(outcomes, [stale.clone(), stale, STORED]);

@@ -86,6 +86,8 @@ impl StoreWriter {
             other => {
                 self.group.drop_entry(Table::TombstoneExpiry, time_key(expires_ms, key).into());
                 self.tombstones = self.tombstones.saturating_sub(1);
+                // Whom the one that was damaged is charged to is not known.
+                self.void_accounts();
                 if other.is_none() {
                     self.group.set_tombstone(*key, None, None);
                 }
@@ -115,7 +117,7 @@ mod tests {
         let record = plain("a", 1, b"");
         put(&mut writer, &record, Rule::IfNewer).unwrap();
         let deletion = Deletion::unsigned(record.version);
-        writer.delete(&record.key, Some(deletion.clone()), NOW).unwrap();
+        writer.delete(&record.key, Some(deletion.clone()), None, NOW).unwrap();
         commit(&mut writer);
         let until = NOW + StoreConfig::default().tombstone_ttl_seconds * 1_000;
         assert_eq!(writer.sweep(until - 1), Ok(Swept::All));

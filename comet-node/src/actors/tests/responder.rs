@@ -115,7 +115,7 @@ fn a_digest_is_compared_with_what_is_held_and_who_is_behind_is_remembered() {
         let deleted = Key::of("deleted");
         office
             .store
-            .send(DeleteRecord { key: deleted, deletion })
+            .send(DeleteRecord { key: deleted, deletion, source: None })
             .await
             .expect("it runs")
             .expect("it deletes");

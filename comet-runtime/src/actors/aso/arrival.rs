@@ -1,8 +1,7 @@
 //! How an object comes to be here: as a new one, or in the place of the one that is here already.
 
 use actix::prelude::*;
-use comet_routing::Prefix;
-use comet_store::{PutRecord, Record, Rule};
+use comet_store::{PutRecord, Record, Rule, Source};
 
 use super::{
     Aso, Deliver, Reply,
@@ -23,7 +22,7 @@ impl Aso {
     pub(super) fn begin_arrival(&mut self, arrival: Arrival, ctx: &mut Context<Self>) {
         self.arriving = true;
         let Arrival { caller, trail, reply } = arrival;
-        let source = caller.source(&self.shared.local);
+        let source = caller.account(&self.shared.local);
         self.run(&Event::Put { caller }, trail, Errand::Arrive { reply, source }, ctx);
     }
 
@@ -58,7 +57,7 @@ impl Aso {
     /// A value without code takes the object's place.
     fn become_plain(&mut self, record: Record, arrival: Arrival, ctx: &mut Context<Self>) {
         let served = Served::Stored { version: record.version, usage: Usage::default() };
-        let source = arrival.caller.source(&self.shared.local);
+        let source = arrival.caller.account(&self.shared.local);
         let put = PutRecord { record, source, rule: Rule::Replace, timer_ms: None };
         let put = self.shared.links.put.send(put);
         self.disturb();
@@ -69,7 +68,7 @@ impl Aso {
     pub(super) fn settle_in(
         &mut self,
         reply: Reply,
-        source: Option<Prefix>,
+        source: Option<Source>,
         usage: Usage,
         ctx: &mut Context<Self>,
     ) {

@@ -1,8 +1,7 @@
 //! Why a handler runs: who waits for its outcome, and what is to be done with it.
 
 use actix::MailboxError;
-use comet_routing::Prefix;
-use comet_store::{Deletion, PutOutcome, Record, StoreError};
+use comet_store::{Deletion, PutOutcome, Record, Source, StoreError};
 use tokio::sync::oneshot;
 
 use super::Reply;
@@ -26,8 +25,8 @@ pub(super) enum Errand {
     Update { reply: Reply, caller: Caller, record: Box<Record>, trail: Trail },
     /// A deletion that no owner signed.
     Delete { reply: Reply, deletion: Deletion },
-    /// The arrival of a new object, charged to this network.
-    Arrive { reply: Reply, source: Option<Prefix> },
+    /// The arrival of a new object, and whom it is charged to.
+    Arrive { reply: Reply, source: Option<Source> },
     /// The timer.
     Tick,
     /// What came of a request that the object made.

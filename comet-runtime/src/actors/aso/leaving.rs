@@ -78,7 +78,8 @@ impl Aso {
         answer: Result<Served, Refusal>,
         ctx: &mut Context<Self>,
     ) {
-        let gone = self.shared.links.delete.send(DeleteRecord { key: self.key, deletion: Some(deletion) });
+        let delete = DeleteRecord { key: self.key, deletion: Some(deletion), source: None };
+        let gone = self.shared.links.delete.send(delete);
         self.go(gone, reply, answer, ctx);
     }
 
