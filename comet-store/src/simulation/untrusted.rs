@@ -5,7 +5,7 @@ use comet_routing::{Prefix, clock::Clock};
 
 use super::MemoryDisk;
 use crate::{
-    Deletion, Record, Rule, StoreConfig, StoreWriter,
+    Deletion, Record, Rule, Source, StoreConfig, StoreWriter,
     codec::{StoredRecord, Tombstone, seal, sealed, unseal},
     engine::{OnDisk, Table},
     sample::{NOW, active, owned, plain},
@@ -48,7 +48,8 @@ pub fn write_any(bytes: &[u8]) {
         let &[kind, name, sequence, size] = write else { return };
         let now = NOW + u64::from(kind >> 4) * 10_000_000 + at;
         let record = record(name, sequence, size);
-        let source = Some(Prefix::of([192, 0, 2 + (size % 4), 1].into()));
+        let prefix = Prefix::of([192, 0, 2 + (size % 4), 1].into());
+        let source = Some(if size < 128 { Source::Put(prefix) } else { Source::Copy(prefix) });
         match kind % 8 {
             0 | 1 => drop(writer.put(&record, source, Rule::IfNewer, Some(now + 60_000), now)),
             2 => drop(writer.put(&record, source, Rule::Replace, None, now)),
@@ -58,7 +59,7 @@ pub fn write_any(bytes: &[u8]) {
             }
             4 => {
                 let deletion = Deletion::up_to(sequence.into(), record.ownership.clone());
-                drop(writer.delete(&record.key, Some(deletion), now));
+                drop(writer.delete(&record.key, Some(deletion), source, now));
             }
             5 => drop(writer.release_version(&record.key, record.version)),
             6 => drop(writer.sweep(now)),
