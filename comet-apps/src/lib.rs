@@ -10,6 +10,8 @@ mod counter;
 mod flexible_timeout;
 mod lifetimes;
 mod monitor;
+#[cfg(test)]
+mod odd_input;
 mod one_time;
 mod one_time_fast;
 mod password;
