@@ -64,7 +64,8 @@ pub struct NodeConfig {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RoutingConfig {
-    /// Whether the limits per network hold for loopback and private addresses, too.
+    /// Whether the limits per network, of the table and of requests per second, hold for loopback and private
+    /// addresses, too.
     pub private_ranges: PrivateNetworks,
 }
 

@@ -11,11 +11,11 @@ use comet_routing::{
 };
 use comet_runtime::{Refusal, actors::Replica};
 use comet_store::{Deletion, StoreError, StoreReader, Version};
-use tokio::task;
+use tokio::{sync::oneshot, task};
 
 use super::{CheckSoon, DialBack};
 use crate::{
-    operation::{Admitted, Gate, Pauses, Places, reply_of},
+    operation::{Admitted, Gate, Pauses, Places, RateLimits, Rates, reply_of},
     transport::Received,
     upkeep::compare,
     wire::{Answer, CONTACTS_MAX, Reply, Request, Summary, Verdict, encode_answer},
@@ -38,6 +38,8 @@ pub struct ResponderConfig {
     pub requests_max: usize,
     /// Requests of one peer served at once.
     pub requests_per_peer_max: usize,
+    /// Requests that the nodes of one network may send.
+    pub rates: RateLimits,
     /// How often the router hears that the same peer asked something.
     pub introduce_every: Duration,
     /// Messages that may wait in the mailbox.
@@ -49,6 +51,7 @@ impl Default for ResponderConfig {
         Self {
             requests_max: 2_048,
             requests_per_peer_max: 128,
+            rates: RateLimits::default(),
             introduce_every: Duration::from_secs(60),
             mailbox: 1_024,
         }
@@ -82,6 +85,7 @@ pub struct Responder {
     heard: Recipient<ContactHeard>,
     places: Places,
     digests: Places,
+    rates: Rates,
     config: ResponderConfig,
     /// Peers of which the router heard a short while ago.
     introduced: Pauses<NodeId>,
@@ -93,7 +97,8 @@ impl Responder {
         let places = Places::new(config.requests_max, config.requests_per_peer_max);
         let digests = Places::new(config.requests_max, DIGESTS_PER_PEER_MAX);
         let introduced = Pauses::new(config.introduce_every, INTRODUCED_MAX);
-        Self { desk, heard, places, digests, config, introduced }
+        let rates = Rates::new(config.rates);
+        Self { desk, heard, places, digests, rates, config, introduced }
     }
 
     /// Tells the router of a peer that asked something, now and then: tables fill in both directions.
@@ -120,14 +125,25 @@ impl Handler<Received> for Responder {
         if reply.is_closed() {
             return;
         }
+        let (now, ip) = (self.desk.clock.now(), from.addr.ip());
+        if !self.rates.admit(ip, now) {
+            return refuse(reply, Refusal::Overloaded("the node".into()));
+        }
         self.introduce(from);
         let Some(place) = self.places.take(from.id) else {
-            reply.send(encode_answer(&Err(Refusal::Overloaded("the node".into())))).ok();
-            return;
+            return refuse(reply, Refusal::Overloaded("the node".into()));
+        };
+        // At once, not in the task: a burst of bad requests would else be let in before the first of them is paid for.
+        let admitted = match self.desk.admit(from, &request) {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                self.rates.charge(ip, &refusal);
+                return refuse(reply, refusal);
+            }
         };
         let (desk, digests) = (self.desk.clone(), self.digests.clone());
         actix::spawn(async move {
-            let answer = desk.answer(from, &request, &digests).await;
+            let answer = desk.answer(from, admitted, &digests).await;
             // The peer may have lost interest; the place is taken for as long as the object worked.
             reply.send(encode_answer(&answer)).ok();
             drop(place);
@@ -135,9 +151,19 @@ impl Handler<Received> for Responder {
     }
 }
 
+/// Says no to a peer, which may have lost interest.
+fn refuse(reply: oneshot::Sender<Bytes>, refusal: Refusal) {
+    reply.send(encode_answer(&Err(refusal))).ok();
+}
+
 impl Desk {
-    async fn answer(&self, from: Contact, request: &Bytes, digests: &Places) -> Answer {
-        match self.gate.admit(Request::decode(request)?, from, self.clock.wall_ms())? {
+    /// What a request may do, if it is one.
+    fn admit(&self, from: Contact, request: &Bytes) -> Result<Admitted, Refusal> {
+        self.gate.admit(Request::decode(request)?, from, self.clock.wall_ms())
+    }
+
+    async fn answer(&self, from: Contact, admitted: Admitted, digests: &Places) -> Answer {
+        match admitted {
             Admitted::Ping => Ok(Reply::Pong { you: from.addr }),
             Admitted::FindNode { target, count } => {
                 let closest = self.closest.send(Closest { target, count: count.min(CONTACTS_MAX) }).await;

@@ -30,7 +30,7 @@ use crate::{
     bootstrap::{Bootstrap, CONTACTS_META, Connections, Joined, Meet, SaveContacts, decode_contacts},
     client::{Client, NodeFacts},
     config::{ContactPolicy, NodeConfig, PrivateNetworks},
-    operation::{Company, Gate, OwnRole},
+    operation::{Company, Gate, OwnRole, RateLimits},
     threads::{Seat, Stage},
     transport::{Ask, Close, Counters, Greet, Probe, Received},
     upkeep::UpkeepCounters,
@@ -152,7 +152,9 @@ impl Assembly {
             clock,
         };
         let heard = router.clone().recipient();
-        network.seat(self.responder, move || Responder::new(desk, heard, ResponderConfig::default()));
+        let rates = RateLimits { private_ranges: parts.private_ranges(), ..RateLimits::default() };
+        let serving = ResponderConfig { rates, ..ResponderConfig::default() };
+        network.seat(self.responder, move || Responder::new(desk, heard, serving));
         let upkeep = Arc::<UpkeepCounters>::default();
         let role = parts.start_scout(&router, &courier);
         let surveyor = Surveyor {
@@ -280,11 +282,7 @@ impl Parts<'_> {
         courier: &Addr<Courier>,
         prober: &Addr<Prober>,
     ) -> Addr<Router> {
-        let private_ranges = match self.config.routing.private_ranges {
-            PrivateNetworks::Exempt => PrivateRanges::Exempt,
-            PrivateNetworks::Counted => PrivateRanges::Counted,
-        };
-        let table = TableConfig { private_ranges, ..TableConfig::default() };
+        let table = TableConfig { private_ranges: self.private_ranges(), ..TableConfig::default() };
         let config = RouterConfig { table, ..RouterConfig::default() };
         let outbound = Outbound {
             find_node: courier.clone().recipient(),
@@ -293,6 +291,14 @@ impl Parts<'_> {
         };
         let (own, clock, rng) = (self.own.id, self.clock, child(&mut self.rng));
         self.stages.network.seat(seat, move || Router::new(own, clock, rng, config, outbound))
+    }
+
+    /// How limits per network treat loopback and private addresses.
+    fn private_ranges(&self) -> PrivateRanges {
+        match self.config.routing.private_ranges {
+            PrivateNetworks::Exempt => PrivateRanges::Exempt,
+            PrivateNetworks::Counted => PrivateRanges::Counted,
+        }
     }
 
     fn start_replicator(&mut self, seat: Seat<Replicator>, surveyor: Surveyor) -> Addr<Replicator> {

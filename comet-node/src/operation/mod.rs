@@ -2,13 +2,15 @@
 //!
 //! [`Write`] and [`Read`] say which replica to ask next and when enough have answered; [`Gate`] decides what
 //! a request may do here; [`request`] turns what clients and objects want into requests and [`reply_of`]
-//! turns what a replica did into a reply. The actors in [`crate::actors`] drive them.
+//! turns what a replica did into a reply; [`Places`] and [`Rates`] bound what peers may ask at once and per
+//! second. The actors in [`crate::actors`] drive them.
 
 mod company;
 mod gate;
 mod mending;
 mod pauses;
 mod places;
+mod rates;
 mod reachability;
 mod read;
 mod reply;
@@ -27,6 +29,7 @@ pub use gate::{Admitted, Gate};
 pub use mending::{mender, strays};
 pub use pauses::Pauses;
 pub use places::{Place, Places};
+pub use rates::{RateLimits, Rates};
 pub use reachability::{OwnRole, PROBE_DEADLINE, Reachability, Role};
 pub use read::{Read, ReadOutcome, ReadStep, Rule};
 pub use reply::reply_of;

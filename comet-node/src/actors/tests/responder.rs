@@ -1,12 +1,14 @@
 //! The responder between probe objects and a probe router.
 
 use comet_runtime::{Origin, Trail, Value};
-use comet_store::{DeleteRecord, Deletion, PutRecord, ReplicaStore, Rule};
+use comet_store::{DeleteRecord, Deletion, Ownership, PutRecord, ReplicaStore, Rule};
+use ring::signature::{Ed25519KeyPair, KeyPair};
 use tokio::sync::oneshot;
 
 use super::*;
 use crate::{
     actors::{Desk, DialBack, Responder, ResponderConfig},
+    operation::RateLimits,
     transport::Received,
     wire::{Object, Summary, Verdict, decode_answer},
 };
@@ -250,5 +252,62 @@ fn the_router_hears_of_a_peer_that_asks_once_in_a_while() {
         let heard = |at, n| (ms(at), Told::Heard { contact: node(n) });
         let told = office.router.send(TakeTold).await.unwrap();
         assert_eq!(told, [heard(0, 1), heard(60_000, 1), heard(60_000, 2)]);
+    });
+}
+
+/// A put in the name of an owner whose signature it does not carry, which costs a verification to find out.
+fn forged() -> Bytes {
+    let pair = Ed25519KeyPair::from_seed_unchecked(&[1; 32]).expect("a seed");
+    let public_key = pair.public_key().as_ref().try_into().expect("32 bytes");
+    let key = Key::owned(&public_key, "name");
+    let ownership = Some(Ownership { public_key, salt: Key::salt("name"), signature: [0; 64] });
+    let object = Object {
+        key,
+        sequence: 1,
+        ownership,
+        ttl_seconds: 60,
+        replicas: 8,
+        code: None,
+        publication: None,
+        data: Value::Int(1).encode(),
+    };
+    Request::Put { object, trail: Trail::FRESH.into() }.encode()
+}
+
+/// How many of `count` forged puts of one network, under many ids, had their signatures checked; the network's and
+/// another network's next request.
+async fn flood(rates: RateLimits, count: u16) -> (usize, Answer, Answer) {
+    let office = Office::start(ResponderConfig { rates, ..ResponderConfig::default() }, ms(0));
+    let outside = |network: u8, n: u16| {
+        let [high, low] = n.to_be_bytes();
+        let mut id = [network; 32];
+        (id[0], id[1]) = (high, low);
+        Contact::new(NodeId::from_bytes(id), (Ipv4Addr::new(203, 0, network, low), 7400).into())
+    };
+    let mut checked = 0;
+    for n in 0..count {
+        match office.answer(outside(1, n), forged()).await {
+            Err(Refusal::NotOwner(_)) => checked += 1,
+            answer => assert_eq!(answer, Err(Refusal::Overloaded("the node".into()))),
+        }
+    }
+    (checked, office.answer(outside(1, 0), put()).await, office.answer(outside(2, 0), put()).await)
+}
+
+#[test]
+fn a_flood_of_bad_signatures_is_refused_unread_and_other_networks_are_served() {
+    paused(async {
+        let limits = RateLimits::default();
+        let overloaded = Err(Refusal::Overloaded("the node".into()));
+        let checked = (limits.burst / limits.fault_cost) as usize;
+        assert_eq!(flood(limits, 20_000).await, (checked, overloaded, Ok(stored())));
+    });
+}
+
+#[test]
+fn without_a_rate_every_bad_signature_of_a_flood_is_checked() {
+    paused(async {
+        let limits = RateLimits { burst: u32::MAX, fault_cost: 1, ..RateLimits::default() };
+        assert_eq!(flood(limits, 1_000).await, (1_000, Ok(stored()), Ok(stored())));
     });
 }
