@@ -22,7 +22,7 @@ use rand_chacha::ChaCha12Rng;
 use tokio::sync::oneshot;
 
 use crate::{
-    Admission, Contact, Key, Lookup, LookupConfig, NodeId, Outcome, RoutingTable, Step, Suspicion,
+    Admission, Contact, Diversity, Key, Lookup, LookupConfig, NodeId, Outcome, RoutingTable, Step, Suspicion,
     TableConfig, Timeouts, clock::Clock, lost::Lost, probes::Probes,
 };
 
@@ -76,6 +76,13 @@ impl Default for RouterConfig {
             bucket_idle: Duration::from_secs(3_600),
             mailbox: 1_024,
         }
+    }
+}
+
+impl RouterConfig {
+    /// How many nodes of one network count among those closest to a key.
+    pub fn diversity(&self) -> Diversity {
+        Diversity { private_ranges: self.table.private_ranges, ..Diversity::default() }
     }
 }
 
@@ -328,6 +335,7 @@ impl Router {
         let config = LookupConfig {
             k: wide,
             excused: wide - count,
+            diversity: self.config.diversity(),
             paths: self.config.paths,
             ..LookupConfig::new(self.own, deadline)
         };

@@ -13,6 +13,9 @@
 //! *Suspicion instead of failure*: a node that lets its time pass is suspect. The lookup goes on without it,
 //! asks more nodes at once, and still takes a late answer.
 //!
+//! And it is after nodes of many networks: of each [`Prefix`](crate::Prefix) a path asks only the nearest few, and
+//! goes on to nodes farther away, so that a crowd of ids made up around the target does not use up the result.
+//!
 //! Not here: how nodes are reached, and what time is right for which node.
 
 use std::{
@@ -21,8 +24,8 @@ use std::{
 };
 
 use crate::{
-    Contact, Distance, Key, NodeId, rtt,
-    survey::{PATHS_MAX, PathSet, Peer, State, Survey},
+    Contact, Distance, Diversity, Key, NodeId, rtt,
+    survey::{PATHS_MAX, PathSet, Peer, State, Survey, Wanted},
 };
 
 /// How one lookup proceeds and where it stops.
@@ -37,6 +40,8 @@ pub struct LookupConfig {
     /// How many of those `k` may be nodes that do not answer. Each of the others is replaced by a node farther away,
     /// which may be dead as well and costs its timeout.
     pub excused: usize,
+    /// How many of those `k` may be in one network.
+    pub diversity: Diversity,
     /// Requests in flight at first (Kademlia's α).
     pub alpha: usize,
     /// Requests in flight at most; each node that does not answer raises `alpha` by one up to here.
@@ -57,12 +62,13 @@ pub struct LookupConfig {
 
 impl LookupConfig {
     /// The design's values, for the node `own`, until `deadline`.
-    pub const fn new(own: NodeId, deadline: Instant) -> Self {
+    pub fn new(own: NodeId, deadline: Instant) -> Self {
         Self {
             own,
             deadline,
             k: 20,
             excused: 0,
+            diversity: Diversity::default(),
             alpha: 8,
             alpha_max: 16,
             paths: 4,
@@ -91,7 +97,7 @@ pub enum Step {
 /// What a lookup found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// The closest nodes that answered, nearest first, `k` at most.
+    /// The closest nodes that answered, nearest first, `k` at most, of one network as many as may be.
     pub closest: Vec<Contact>,
     /// Seeds that are asked and have not answered in time, nearest first, `k` at most: dead, or merely late. Only
     /// seeds, which have answered before; of nodes that others name there is no telling whether they exist.
@@ -206,8 +212,8 @@ impl Lookup {
         if now >= self.config.deadline {
             return Step::Done(self.outcome(Ended::Deadline));
         }
-        let LookupConfig { k, excused, .. } = self.config;
-        let survey = Survey::of(&self.peers, self.introduced.len(), (k, excused), now);
+        let LookupConfig { k, excused, diversity, .. } = self.config;
+        let survey = Survey::of(&self.peers, self.introduced.len(), &Wanted { k, excused, diversity }, now);
         let width = (self.config.alpha + survey.unanswered).min(self.config.alpha_max);
         if survey.in_flight < width
             && let Some((path, distance)) = survey.next_query()
@@ -265,15 +271,16 @@ impl Lookup {
 
     fn outcome(&self, ended: Ended) -> Outcome {
         let answered = self.peers.values().filter(|peer| matches!(peer.state, State::Answered));
-        let closest: Vec<_> = answered.take(self.config.k).collect();
+        let closest = self.config.diversity.nearest(self.config.k, answered.map(|peer| peer.contact));
+        let hops = |node: &Contact| self.peers.get(&self.target.distance_to(&node.id)).map(|peer| peer.hops);
         let late = self.peers.values().filter(|peer| {
             peer.hops == 1 && matches!(peer.state, State::Asked { .. } | State::Suspect { .. })
         });
         Outcome {
             late: late.take(self.config.k).map(|peer| peer.contact).collect(),
             missed: 0,
-            hops: closest.iter().map(|peer| peer.hops).max().unwrap_or(0),
-            closest: closest.iter().map(|peer| peer.contact).collect(),
+            hops: closest.iter().filter_map(hops).max().unwrap_or(0),
+            closest,
             queries: self.queries,
             ended,
         }
@@ -297,7 +304,7 @@ mod tests {
         let mut id = [0; 32];
         let [high, low] = n.to_be_bytes();
         (id[0], id[1]) = (high, low);
-        Contact::new(NodeId::from_bytes(id), ([10, 0, high, low], 4_000).into())
+        Contact::new(NodeId::from_bytes(id), ([10, high, low, 1], 4_000).into())
     }
 
     fn moved(n: u16) -> Contact {
@@ -515,15 +522,69 @@ mod tests {
         assert_eq!(found_beside_a_liar(1).first(), Some(&node(10)), "the control: one path, all misled");
     }
 
-    /// A network of nodes that know some others; some of them are silent.
+    /// A node that tries to be one of many of its network.
+    fn of_crowd(n: u16) -> Contact {
+        Contact::new(node(n).id, ([203, 0, 113, n as u8], 4_000).into())
+    }
+
+    /// How many of forty nodes of one network, nearer than all others, a lookup for eight nodes finds and asks.
+    fn of_a_crowd(per_prefix: usize, crowd_is_silent: bool) -> (usize, usize, Vec<Contact>) {
+        let now = Clock::System.now();
+        let diversity = Diversity { per_prefix, ..Diversity::default() };
+        let config = LookupConfig { paths: 2, k: 8, diversity, ..config(now) };
+        let mut lookup = Lookup::new(TARGET, (200..208).map(node), config);
+        let (mut later, mut asked) = (now, 0);
+        loop {
+            match lookup.poll(later) {
+                Step::Query(member) if (1..=40).any(|n| of_crowd(n) == member) => {
+                    asked += 1;
+                    if !crowd_is_silent {
+                        lookup.on_reply(member, (1..=40).map(of_crowd));
+                    }
+                }
+                // What honest tables hold: no more than three of a network, and their neighbours.
+                Step::Query(honest) => {
+                    lookup.on_reply(honest, [5, 6, 7].map(of_crowd).into_iter().chain((100..105).map(node)));
+                }
+                Step::Wait { until } => later = until,
+                Step::Done(outcome) => {
+                    let found = outcome.closest.iter().filter(|node| (1..=40).any(|n| of_crowd(n) == **node));
+                    return (found.count(), asked, outcome.closest);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_crowd_of_one_network_gets_two_places_and_the_lookup_goes_on_behind_it() {
+        let (found, _, closest) = of_a_crowd(2, false);
+        assert_eq!(found, 2);
+        assert_eq!(closest[2..], [100, 101, 102, 103, 104, 200].map(node));
+        let (found, ..) = of_a_crowd(usize::MAX, false);
+        assert_eq!(found, 8, "the control: without the limit it has them all");
+    }
+
+    #[test]
+    fn of_a_network_that_is_silent_few_are_tried() {
+        let (found, asked, closest) = of_a_crowd(2, true);
+        assert_eq!((found, closest.len()), (0, 8));
+        assert!(asked <= 6, "{asked} asked");
+    }
+
+    /// A network of nodes that know some others; some of them are silent. Five share a prefix.
     #[derive(Debug)]
     struct World {
         knows: BTreeMap<NodeId, Vec<Contact>>,
         silent: Vec<bool>,
     }
 
+    fn housed(n: u16) -> Contact {
+        let [network, host] = [n / 5, n % 5].map(|n| u8::try_from(n).expect("worlds are small"));
+        Contact::new(node(n).id, ([10, 0, network, host], 4_000).into())
+    }
+
     fn world(size: u16, silent_percent: u32, rng: &mut ChaCha12Rng) -> World {
-        let nodes: Vec<_> = (1..=size).map(node).collect();
+        let nodes: Vec<_> = (1..=size).map(housed).collect();
         let mut knows = BTreeMap::new();
         for contact in &nodes {
             knows.insert(contact.id, nodes.sample(rng, 12).copied().collect());
@@ -540,12 +601,12 @@ mod tests {
             let mut rng = ChaCha12Rng::seed_from_u64(seed);
             let world = world(size, silent_percent, &mut rng);
             let is_silent = |contact: &Contact| {
-                world.silent.iter().zip(1..).any(|(&silent, n)| silent && node(n) == *contact)
+                world.silent.iter().zip(1..).any(|(&silent, n)| silent && housed(n) == *contact)
             };
             let start = Clock::System.now();
             let (mut now, mut events) = (start, BTreeMap::<(Instant, usize), Contact>::new());
             let config = LookupConfig { paths, ..config(now) };
-            let seeds: Vec<_> = (0..8).map(|_| node(rng.random_range(1..=size))).collect();
+            let seeds: Vec<_> = (0..8).map(|_| housed(rng.random_range(1..=size))).collect();
             let mut lookup = Lookup::new(TARGET, seeds, config);
             let (mut asked, mut answered) = (Vec::<Contact>::new(), Vec::new());
             let outcome = loop {
@@ -556,7 +617,8 @@ mod tests {
                         if !is_silent(&contact) {
                             events.insert((now + ms(rng.random_range(1..600)), asked.len()), contact);
                         }
-                        let survey = Survey::of(&lookup.peers, 8, (config.k, 0), now);
+                        let LookupConfig { k, excused, diversity, .. } = config;
+                        let survey = Survey::of(&lookup.peers, 8, &Wanted { k, excused, diversity }, now);
                         prop_assert!(survey.in_flight <= config.alpha_max);
                         prop_assert!(survey.in_flight <= config.alpha + asked.len() - answered.len());
                         prop_assert!(asked.len() <= usize::from(size), "it ends");
@@ -581,8 +643,8 @@ mod tests {
             if outcome.ended == Ended::Converged {
                 let mut best = answered.clone();
                 best.sort_by_key(|contact| TARGET.distance_to(&contact.id));
-                best.truncate(config.k);
-                prop_assert_eq!(outcome.closest, best, "nearest of all that answered");
+                let best = config.diversity.nearest(config.k, best);
+                prop_assert_eq!(outcome.closest, best, "nearest of all that answered, two of a prefix");
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
 
-use crate::{Contact, Distance};
+use crate::{Contact, Distance, Diversity, Prefix};
 
 /// The most disjoint paths that a lookup can have.
 pub const PATHS_MAX: usize = 8;
@@ -116,6 +116,17 @@ impl Peer {
     }
 }
 
+/// What each path of a lookup is after.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    /// The closest nodes that it cares for.
+    pub(crate) k: usize,
+    /// How many of them need not answer.
+    pub(crate) excused: usize,
+    /// How many of them may be in one network.
+    pub(crate) diversity: Diversity,
+}
+
 /// How a lookup stands, from one pass over its peers.
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
@@ -132,11 +143,13 @@ pub(crate) struct Survey {
 }
 
 /// What one path sees of its closest nodes, those left out that do not answer and are not excused.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct PathView {
     seen: usize,
     /// Nodes among them that do not answer.
     excused: usize,
+    /// How far the places of each network are taken, in halves.
+    crowds: BTreeMap<Prefix, usize>,
     in_flight: usize,
     /// The nearest node that nobody asked.
     candidate: Option<Distance>,
@@ -145,28 +158,26 @@ struct PathView {
 }
 
 impl Survey {
-    /// Surveys `peers` for this many paths, each of which cares for its `k` closest, so many of them excused if they
-    /// do not answer, and for its anchors.
-    pub(crate) fn of(
-        peers: &BTreeMap<Distance, Peer>,
-        paths: usize,
-        (k, excused): (usize, usize),
-        now: Instant,
-    ) -> Self {
+    /// Surveys `peers` for this many paths, each of which cares for its closest nodes and for its anchors.
+    pub(crate) fn of(peers: &BTreeMap<Distance, Peer>, paths: usize, wanted: &Wanted, now: Instant) -> Self {
         let mut survey = Self::default();
         let mut looking = PathSet::first(paths);
         for (&distance, peer) in peers {
             survey.count(peer, now);
             let silent = matches!(peer.state, State::Suspect { .. } | State::Failed);
+            let prefix = wanted.diversity.prefix_of(&peer.contact);
             let seen_by = if peer.anchor { peer.heard_by } else { peer.heard_by.and(looking) };
             for path in seen_by.iter() {
                 let view = &mut survey.paths[path];
-                if silent && view.excused >= excused {
+                if prefix.is_some_and(|prefix| !view.has_place(prefix, silent, wanted.diversity.per_prefix)) {
+                    continue;
+                }
+                if silent && view.excused >= wanted.excused {
                     continue;
                 }
                 view.excused += usize::from(silent);
                 view.see(peer.state, distance);
-                if view.seen >= k {
+                if view.seen >= wanted.k {
                     looking = looking.without(path);
                 }
             }
@@ -215,6 +226,17 @@ impl Survey {
 }
 
 impl PathView {
+    /// Takes a place for a node of this network, if one is left.
+    ///
+    /// One that is silent takes half a place: it stands in nobody's way, but whoever names one dead node of a
+    /// network after the other does not keep the path waiting for all of them.
+    fn has_place(&mut self, prefix: Prefix, silent: bool, places: usize) -> bool {
+        let taken = self.crowds.entry(prefix).or_default();
+        let has_place = *taken < places.saturating_mul(2);
+        *taken += if silent { 1 } else { 2 };
+        has_place
+    }
+
     fn see(&mut self, state: State, distance: Distance) {
         self.seen += 1;
         match state {

@@ -15,14 +15,13 @@
 
 use std::{
     collections::BTreeMap,
-    net::IpAddr,
     time::{Duration, Instant},
 };
 
 use rand::Rng;
 
 use crate::{
-    Contact, KEY_BYTES, Key, NodeId, Prefix,
+    Contact, KEY_BYTES, Key, NodeId, Prefix, PrivateRanges,
     bucket::{Bucket, Entry},
 };
 
@@ -66,15 +65,6 @@ impl Default for TableConfig {
             fresh: Duration::from_secs(60),
         }
     }
-}
-
-/// Whether many nodes may share a prefix of loopback, private or link-local addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PrivateRanges {
-    /// They are limited like any other prefix.
-    Counted,
-    /// They are not limited: for a swarm on one machine or in one local network.
-    Exempt,
 }
 
 /// What an answer, or having been reached, did to the table.
@@ -373,9 +363,7 @@ impl RoutingTable {
     }
 
     fn limited_prefix(&self, contact: &Contact) -> Option<Prefix> {
-        let ip = contact.addr.ip();
-        let exempt = self.config.private_ranges == PrivateRanges::Exempt && is_private(ip);
-        (!exempt).then(|| Prefix::of(ip))
+        self.config.private_ranges.prefix_of(contact.addr.ip())
     }
 
     fn nearest_bucket(&self) -> Option<usize> {
@@ -401,14 +389,6 @@ impl RoutingTable {
 
     fn bucket(&mut self, index: usize) -> &mut Bucket {
         self.buckets.entry(index).or_default()
-    }
-}
-
-/// True for loopback, private (RFC 1918, RFC 4193) and link-local addresses.
-pub fn is_private(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
     }
 }
 
