@@ -51,6 +51,17 @@ impl Diversity {
         nodes.into_iter().filter(counts).take(n).collect()
     }
 
+    /// True if as many of these nodes are in one network as count: there may be others of it, who would count in
+    /// their stead, and whom a routing table turns away.
+    pub fn is_crowded(&self, nodes: &[Contact]) -> bool {
+        let mut places = BTreeMap::<Prefix, usize>::new();
+        nodes.iter().filter_map(|node| self.prefix_of(node)).any(|prefix| {
+            let taken = places.entry(prefix).or_default();
+            *taken += 1;
+            *taken >= self.per_prefix
+        })
+    }
+
     /// In how many networks these nodes are; one whose address is exempt is a network of its own.
     pub fn networks<'a>(&self, nodes: impl IntoIterator<Item = &'a Contact>) -> usize {
         let mut prefixes: Vec<_> = nodes.into_iter().map(|node| self.prefix_of(node)).collect();
@@ -163,5 +174,7 @@ mod tests {
         assert_eq!(COUNTED.networks(&nodes), 3);
         assert_eq!(EXEMPT.networks(&nodes), 4);
         assert_eq!(COUNTED.networks([]), 0);
+        assert!(COUNTED.is_crowded(&nodes[..2]) && !COUNTED.is_crowded(&nodes[1..3]));
+        assert!(COUNTED.is_crowded(&nodes[2..4]) && !EXEMPT.is_crowded(&nodes[2..4]));
     }
 }

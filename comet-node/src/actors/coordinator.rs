@@ -19,7 +19,7 @@ use std::{
 
 use actix::prelude::*;
 use comet_routing::{
-    Contact, Key,
+    Contact, Diversity, Key,
     actor::{FindNode, Neighbours},
     clock::Clock,
 };
@@ -122,6 +122,8 @@ pub struct Access {
     pub check: Recipient<CheckSoon>,
     /// How this node takes part.
     pub role: OwnRole,
+    /// How many nodes of one network may hold the same object.
+    pub diversity: Diversity,
     /// Whether there should be others.
     pub company: Company,
     /// Time.

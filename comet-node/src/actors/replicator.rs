@@ -14,7 +14,7 @@ use std::{
 use actix::prelude::*;
 use bytes::Bytes;
 use comet_routing::{
-    Contact, Key,
+    Contact, Diversity, Key,
     actor::{Closest, FindNode},
     clock::Clock,
 };
@@ -47,7 +47,7 @@ const ALONE: Duration = Duration::from_secs(60);
 /// What a lookup sends, about: some thirty requests of a key each.
 const LOOKUP_BYTES: usize = 2_048;
 
-/// Objects elsewhere that have to keep themselves before a copy which they overrule goes at once. A single node
+/// Networks in which objects have to keep themselves before a copy which they overrule goes at once. A single one
 /// may lie; its word is given the time that a handed-over copy has.
 const WITNESSES: usize = 2;
 
@@ -109,6 +109,8 @@ pub struct Surveyor {
     pub carry: Recipient<Carry>,
     /// Whether others can reach this node; where they cannot, it holds no replicas.
     pub role: OwnRole,
+    /// How many nodes of one network may hold the same object.
+    pub diversity: Diversity,
     /// What has been done.
     pub counters: Arc<UpkeepCounters>,
     /// Time.
@@ -355,18 +357,19 @@ impl Surveyor {
     }
 
     /// A check among the nodes that should hold the object: those that the routing table knows, which around
-    /// this node is everybody. Before an object is given away a lookup has to say the same.
+    /// this node is everybody. Before an object is given away a lookup has to say the same; and where a network is
+    /// crowded, of which tables hold a few, a lookup says who of it are the nearest.
     async fn check_of(&self, key: Key, held: &Held, budget: &RefCell<Budget>) -> Check {
         let summary = Summary { key, version: held.version };
         let count = CANDIDATES_MAX;
         let known = self.closest.send(Closest { target: key, count }).await.unwrap_or_default();
-        let own = (!self.role.is_client()).then_some(&self.own.id);
-        let check = Check::new(summary, held.replicas, own, known);
-        if check.is_own_duty() {
+        let own = (!self.role.is_client()).then_some(self.own);
+        let check = Check::new(summary, held.replicas, own, known, self.diversity);
+        if check.is_own_duty() && !check.is_crowded() {
             return check;
         }
         self.pace(LOOKUP_BYTES, budget).await;
-        Check::new(summary, held.replicas, own, self.neighbours(&key).await)
+        Check::new(summary, held.replicas, own, self.neighbours(&key).await, self.diversity)
     }
 
     /// The nodes closest to a key that answer a lookup.

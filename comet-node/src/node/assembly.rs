@@ -157,6 +157,7 @@ impl Assembly {
         network.seat(self.responder, move || Responder::new(desk, heard, serving));
         let upkeep = Arc::<UpkeepCounters>::default();
         let role = parts.start_scout(&router, &courier);
+        let diversity = parts.router_config().diversity();
         let surveyor = Surveyor {
             own,
             gate: gate.clone(),
@@ -166,6 +167,7 @@ impl Assembly {
             find_node: router.clone().recipient(),
             carry: courier.clone().recipient(),
             role: role.clone(),
+            diversity,
             counters: upkeep.clone(),
             clock,
         };
@@ -182,6 +184,7 @@ impl Assembly {
             carry: courier.recipient(),
             check: replicator.recipient(),
             role: role.clone(),
+            diversity,
             company,
             clock,
         };
@@ -276,14 +279,18 @@ impl Parts<'_> {
         role
     }
 
+    fn router_config(&self) -> RouterConfig {
+        let table = TableConfig { private_ranges: self.private_ranges(), ..TableConfig::default() };
+        RouterConfig { table, ..RouterConfig::default() }
+    }
+
     fn start_router(
         &mut self,
         seat: Seat<Router>,
         courier: &Addr<Courier>,
         prober: &Addr<Prober>,
     ) -> Addr<Router> {
-        let table = TableConfig { private_ranges: self.private_ranges(), ..TableConfig::default() };
-        let config = RouterConfig { table, ..RouterConfig::default() };
+        let config = self.router_config();
         let outbound = Outbound {
             find_node: courier.clone().recipient(),
             ping: courier.clone().recipient(),

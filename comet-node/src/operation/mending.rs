@@ -1,6 +1,6 @@
 //! What follows when an operation meets replicas that are not as they should be.
 
-use comet_routing::{Contact, Key};
+use comet_routing::{Contact, Diversity, Key};
 use comet_store::Version;
 
 /// Whom to ask to see to an object's replicas after a read, if anybody: the nearest holder of the newest version.
@@ -17,15 +17,16 @@ pub fn mender(key: &Key, holders: &[(Contact, Version)], absent: &[Contact]) -> 
     (is_behind || is_missing).then_some(*mender)
 }
 
-/// Nodes that have to say that an object kept itself before a value is taken back from others: a single one may
-/// lie, and would have the value gone from all that stored it.
+/// Networks from which it has to be said that an object kept itself before a value is taken back from others: a
+/// single node may lie, and would have the value gone from all that stored it.
 const WITNESSES: usize = 2;
 
 /// The nodes that stored a plain value of this version beside an active object which, where it was, decided to
 /// keep itself: there the value should not be. That the object did takes `WITNESSES`, or one where there could
 /// be no more beside a node that stored the value.
-pub fn strays(version: Version, stored: &[(Contact, Version)]) -> Vec<Contact> {
-    let witnesses = stored.iter().filter(|(_, kept)| *kept < version).count();
+pub fn strays(version: Version, stored: &[(Contact, Version)], diversity: Diversity) -> Vec<Contact> {
+    let keepers = stored.iter().filter(|(_, kept)| *kept < version);
+    let witnesses = diversity.networks(keepers.map(|(node, _)| node));
     let is_overruled = witnesses >= WITNESSES.min(stored.len().saturating_sub(1)).max(1);
     let strays = stored.iter().filter(|(_, kept)| is_overruled && *kept == version);
     strays.map(|(node, _)| *node).collect()
@@ -33,6 +34,8 @@ pub fn strays(version: Version, stored: &[(Contact, Version)]) -> Vec<Contact> {
 
 #[cfg(test)]
 mod tests {
+    use comet_routing::PrivateRanges;
+
     use super::*;
     use crate::operation::roster::tests::node;
 
@@ -58,18 +61,30 @@ mod tests {
         assert_eq!(asked(&[], &[1]), None);
     }
 
+    fn taken_back(stored: &[(Contact, Version)]) -> Vec<Contact> {
+        let exempt = Diversity { private_ranges: PrivateRanges::Exempt, ..Diversity::default() };
+        strays(version(7), stored, exempt)
+    }
+
+    #[test]
+    fn two_nodes_of_one_network_are_one_witness() {
+        let stored = held(&[(1, 5), (2, 7), (3, 5)]);
+        assert_eq!(strays(version(7), &stored, Diversity::default()), []);
+        assert_eq!(taken_back(&stored), [node(2)], "the control: their network is exempt");
+    }
+
     #[test]
     fn a_value_beside_an_object_that_kept_itself_is_a_stray() {
-        assert_eq!(strays(version(7), &held(&[(1, 7), (2, 7)])), []);
-        assert_eq!(strays(version(7), &held(&[(1, 5), (2, 7), (3, 5), (4, 7)])), [node(2), node(4)]);
-        assert_eq!(strays(version(7), &held(&[(1, 9), (2, 7)])), [], "the other was put later");
+        assert_eq!(taken_back(&held(&[(1, 7), (2, 7)])), []);
+        assert_eq!(taken_back(&held(&[(1, 5), (2, 7), (3, 5), (4, 7)])), [node(2), node(4)]);
+        assert_eq!(taken_back(&held(&[(1, 9), (2, 7)])), [], "the other was put later");
     }
 
     #[test]
     fn one_node_alone_does_not_have_a_value_taken_back_from_many() {
-        assert_eq!(strays(version(7), &held(&[(1, 5), (2, 7), (3, 7)])), []);
-        assert_eq!(strays(version(7), &held(&[(1, 5), (2, 7), (3, 5)])), [node(2)]);
-        assert_eq!(strays(version(7), &held(&[(1, 5), (2, 7)])), [node(2)], "there are but two");
-        assert_eq!(strays(version(7), &held(&[(2, 7)])), []);
+        assert_eq!(taken_back(&held(&[(1, 5), (2, 7), (3, 7)])), []);
+        assert_eq!(taken_back(&held(&[(1, 5), (2, 7), (3, 5)])), [node(2)]);
+        assert_eq!(taken_back(&held(&[(1, 5), (2, 7)])), [node(2)], "there are but two");
+        assert_eq!(taken_back(&held(&[(2, 7)])), []);
     }
 }

@@ -33,6 +33,9 @@ pub(super) enum Standing<T> {
 #[derive(Clone, Debug)]
 pub(super) struct Roster<T> {
     candidates: Vec<(Contact, Standing<T>)>,
+    /// How many of them, the first ones, are the nodes where the object belongs. The others were asked before that
+    /// was known: what they have counts, that they lack it does not.
+    belonging: usize,
 }
 
 /// How many candidates stand how.
@@ -70,7 +73,7 @@ impl<T> Roster<T> {
                 roster.push((contact, Standing::Unasked));
             }
         }
-        Self { candidates: roster }
+        Self { belonging: roster.len(), candidates: roster }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -150,7 +153,8 @@ impl<T> Roster<T> {
 
     pub(super) fn tally(&self) -> Tally {
         let mut tally = Tally::default();
-        for (_, standing) in &self.candidates {
+        for (place, (_, standing)) in self.candidates.iter().enumerate() {
+            let belongs = place < self.belonging;
             let count = match standing {
                 Standing::Unasked => &mut tally.unasked,
                 Standing::Doubtful => &mut tally.doubtful,
@@ -158,8 +162,9 @@ impl<T> Roster<T> {
                 Standing::Slow => &mut tally.slow,
                 Standing::Suspect { .. } => &mut tally.suspect,
                 Standing::Answered(_) => &mut tally.answered,
-                Standing::Refused(Refusal::NotFound) => &mut tally.absent,
                 Standing::Refused(refusal) if is_verdict(refusal) => &mut tally.verdicts,
+                Standing::Refused(_) if !belongs => &mut tally.failed,
+                Standing::Refused(Refusal::NotFound) => &mut tally.absent,
                 Standing::Refused(_) => &mut tally.refused,
                 Standing::Failed(_) => &mut tally.failed,
             };
@@ -242,6 +247,18 @@ pub(super) mod tests {
         let roster = Roster::<()>::new((0..30).flat_map(|n| [node(n), node(n)]));
         let nodes: Vec<_> = roster.iter().map(|(contact, _)| *contact).collect();
         assert_eq!(nodes, (0..20).map(node).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn that_a_node_lacks_it_which_the_search_did_not_find_says_nothing() {
+        let mut roster = Roster::<()>::new([1, 2].map(node));
+        assert_eq!(roster.ask_next().zip(roster.ask_next()), Some((node(1), node(2))));
+        roster.settle_on([2, 3].map(node));
+        for asked in [1, 2] {
+            roster.settle(&node(asked).id, Standing::Refused(Refusal::NotFound));
+        }
+        let tally = roster.tally();
+        assert_eq!((tally.heard(), tally.absent, tally.failed), (1, 1, 1));
     }
 
     #[test]

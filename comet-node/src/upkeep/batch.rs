@@ -99,7 +99,7 @@ impl Batch {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use comet_routing::Key;
+    use comet_routing::{Diversity, Key, PrivateRanges};
     use comet_store::Version;
 
     use super::*;
@@ -111,10 +111,11 @@ mod tests {
 
     /// A batch of `objects` whose two other replicas are nodes 1 and 2.
     fn batch(objects: u16) -> Batch {
+        let diversity = Diversity { private_ranges: PrivateRanges::Exempt, ..Diversity::default() };
         let check = |n: u16| {
             let version = Version { sequence: u64::from(n), hash: [0; 32] };
             let summary = Summary { key: Key::of(n.to_string()), version };
-            Check::new(summary, 20, Some(&node(9).id), [node(1), node(2)])
+            Check::new(summary, 20, Some(node(9)), [node(1), node(2)], diversity)
         };
         Batch::new((0..objects).map(check).collect())
     }

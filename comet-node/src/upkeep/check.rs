@@ -1,6 +1,9 @@
 //! Whether one object is where it should be, and what to do where it is not.
+//!
+//! Who should hold it is judged as a put does it: of one network no more nodes count than may hold the same object.
+//! Otherwise a crowd of one network that settles around the key would be handed all copies, and could lose them.
 
-use comet_routing::{Contact, NodeId};
+use comet_routing::{Contact, Diversity, NodeId};
 use comet_store::{Ownership, Version};
 
 use crate::{
@@ -20,6 +23,8 @@ pub struct Check {
     /// How many of them should hold the object.
     wanted: usize,
     is_own_duty: bool,
+    is_crowded: bool,
+    diversity: Diversity,
 }
 
 /// What is known of one node.
@@ -75,7 +80,7 @@ pub enum Conclusion {
     Outdated,
     /// Active objects at other nodes were offered this copy and decided to keep themselves.
     Overruled {
-        /// How many.
+        /// In how many networks: those of one may all be somebody's.
         by: usize,
     },
     /// The object was deleted while this node was away.
@@ -90,28 +95,37 @@ pub enum Conclusion {
 }
 
 impl Check {
-    /// A check of an object that should be on the `replicas` nodes closest to its key.
+    /// A check of an object that should be on the `replicas` nodes closest to its key, of each network as many as
+    /// `diversity` lets count.
     ///
     /// `others` are the nodes known there, in any order. `own` is this node, or nobody where this node holds no
     /// replicas of its own and so gives away what it has.
     pub fn new(
         summary: Summary,
         replicas: u8,
-        own: Option<&NodeId>,
+        own: Option<Contact>,
         others: impl IntoIterator<Item = Contact>,
+        diversity: Diversity,
     ) -> Self {
-        let key = summary.key;
-        let mut others: Vec<_> = others.into_iter().filter(|node| Some(&node.id) != own).collect();
-        others.sort_by_cached_key(|node| key.distance_to(&node.id));
-        others.dedup_by_key(|node| node.id);
-        others.truncate(CANDIDATES_MAX);
-        let replicas = usize::from(replicas);
-        let is_own_duty = own.is_some_and(|own| {
-            let own_distance = key.distance_to(own);
-            others.iter().filter(|node| key.distance_to(&node.id) < own_distance).count() < replicas
-        });
-        let nodes = others.into_iter().map(|node| (node, Standing::Unasked)).collect();
-        Self { summary, nodes, wanted: replicas - usize::from(is_own_duty), is_own_duty }
+        let (key, replicas) = (summary.key, usize::from(replicas));
+        let is_own = |node: &Contact| own.is_some_and(|own| own.id == node.id);
+        let mut nodes: Vec<_> = others.into_iter().filter(|node| !is_own(node)).chain(own).collect();
+        nodes.sort_by_cached_key(|node| key.distance_to(&node.id));
+        nodes.dedup_by_key(|node| node.id);
+        let mut nodes = diversity.nearest(CANDIDATES_MAX + 1, nodes);
+        let holders = &nodes[..replicas.min(nodes.len())];
+        let (is_own_duty, is_crowded) = (holders.iter().any(is_own), diversity.is_crowded(holders));
+        nodes.retain(|node| !is_own(node));
+        nodes.truncate(CANDIDATES_MAX);
+        let nodes = nodes.into_iter().map(|node| (node, Standing::Unasked)).collect();
+        Self {
+            summary,
+            nodes,
+            wanted: replicas - usize::from(is_own_duty),
+            is_own_duty,
+            is_crowded,
+            diversity,
+        }
     }
 
     /// What is checked.
@@ -122,6 +136,12 @@ impl Check {
     /// True if this node is one of those who should hold the object.
     pub fn is_own_duty(&self) -> bool {
         self.is_own_duty
+    }
+
+    /// True if one network has all the places that it may have: nodes that know different ones of it would judge
+    /// differently.
+    pub fn is_crowded(&self) -> bool {
+        self.is_crowded
     }
 
     /// Nodes to be told the version that is held here; from now on their verdicts are awaited.
@@ -207,9 +227,10 @@ impl Check {
         if let Some((by, sequence, ownership)) = self.deletion() {
             return Conclusion::Deleted { by, sequence, ownership: ownership.cloned().map(Box::new) };
         }
-        let keep = self.count(|standing| *standing == Standing::Keeps);
-        if keep > 0 {
-            return Conclusion::Overruled { by: keep };
+        let keep = self.nodes.iter().filter(|(_, standing)| *standing == Standing::Keeps);
+        let networks = self.diversity.networks(keep.map(|(node, _)| node));
+        if networks > 0 {
+            return Conclusion::Overruled { by: networks };
         }
         let ahead = self.count(|standing| *standing == Standing::IsAhead);
         let held = ahead + self.count(|standing| *standing == Standing::Holds);
@@ -253,12 +274,14 @@ impl Standing {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use comet_routing::Key;
+    use comet_routing::{Key, PrivateRanges};
     use proptest::prelude::*;
 
     use super::*;
 
     const KEY: Key = Key::from_bytes([0; 32]);
+    const COUNTED: Diversity = Diversity { per_prefix: 2, private_ranges: PrivateRanges::Counted };
+    const EXEMPT: Diversity = Diversity { per_prefix: 2, private_ranges: PrivateRanges::Exempt };
 
     /// The node at distance `n` from the key.
     fn node(n: u8) -> Contact {
@@ -274,7 +297,7 @@ mod tests {
     /// Three replicas, the node at distance `own` checks, ten nodes are known.
     fn check(own: u8) -> Check {
         let summary = Summary { key: KEY, version: version(5) };
-        Check::new(summary, 3, Some(&node(own).id), (1..=10).rev().map(node))
+        Check::new(summary, 3, Some(node(own)), (1..=10).rev().map(node), EXEMPT)
     }
 
     fn gone(sequence: u64) -> Verdict {
@@ -330,7 +353,7 @@ mod tests {
     #[test]
     fn a_node_that_holds_no_replicas_hands_over_what_it_has() {
         let summary = Summary { key: KEY, version: version(5) };
-        let mut check = Check::new(summary, 3, None, (2..=9).map(node));
+        let mut check = Check::new(summary, 3, None, (2..=9).map(node), EXEMPT);
         assert!(!check.is_own_duty());
         assert_eq!(check.ask(), [node(2), node(3), node(4)]);
     }
@@ -392,6 +415,57 @@ mod tests {
         assert_eq!(check.conclusion(), Conclusion::Overruled { by: 1 });
     }
 
+    /// The node at distance `n`, in a network of its own.
+    fn honest(n: u8) -> Contact {
+        Contact::new(node(n).id, ([10, 0, n, 1], 7_400).into())
+    }
+
+    /// Eight replicas; nodes 1 to 40 are all of one network, nearer to the key than the honest ones from 41 on. One
+    /// of those, at distance `own`, checks.
+    fn check_beside_a_crowd(own: u8, diversity: Diversity) -> Check {
+        let crowd = (1..=40).map(|n| Contact::new(node(n).id, ([10, 0, 0, n], 7_400).into()));
+        let summary = Summary { key: KEY, version: version(5) };
+        Check::new(summary, 8, Some(honest(own)), crowd.chain((41..60).map(honest)), diversity)
+    }
+
+    #[test]
+    fn a_crowd_of_one_network_takes_over_two_copies_and_no_more() {
+        for own in 41..=46 {
+            let mut check = check_beside_a_crowd(own, COUNTED);
+            assert!(check.is_own_duty(), "{own}");
+            let of_crowd = check.ask().into_iter().filter(|node| node.addr.ip() < honest(41).addr.ip());
+            assert_eq!(of_crowd.count(), 2);
+        }
+        let mut check = check_beside_a_crowd(47, COUNTED);
+        assert!(check.is_crowded() && !check_beside_a_crowd(47, EXEMPT).is_crowded());
+        let asked: Vec<_> = (1..=2).map(node).chain((41..=46).map(honest)).map(|node| node.id).collect();
+        assert_eq!(check.ask().into_iter().map(|node| node.id).collect::<Vec<_>>(), asked);
+        asked[..7].iter().for_each(|holder| check.on_verdict(holder, Verdict::Same));
+        assert_eq!(check.conclusion(), Conclusion::Short, "one honest holder is missing yet");
+
+        let mut check = check_beside_a_crowd(41, EXEMPT);
+        assert!(!check.is_own_duty(), "the control: where the network is exempt, the crowd takes all");
+        let asked = check.ask();
+        asked.iter().for_each(|node| check.on_verdict(&node.id, Verdict::Same));
+        assert_eq!((asked.len(), check.conclusion()), (8, Conclusion::HandedOver));
+    }
+
+    #[test]
+    fn objects_that_keep_themselves_in_one_network_are_one_witness() {
+        let overruled = |diversity| {
+            let mut check = check_beside_a_crowd(41, diversity);
+            for crowd in [1, 2] {
+                check.ask();
+                check.on_verdict(&node(crowd).id, Verdict::Older);
+            }
+            assert_eq!(check.copies().len(), 2);
+            [1, 2].map(|n| check.on_copied(&node(n).id, Copied::Held(version(4))));
+            check.conclusion()
+        };
+        assert_eq!(overruled(COUNTED), Conclusion::Overruled { by: 1 });
+        assert_eq!(overruled(EXEMPT), Conclusion::Overruled { by: 2 }, "the control");
+    }
+
     fn verdicts() -> impl Strategy<Value = Option<Verdict>> {
         prop_oneof![
             Just(None),
@@ -421,7 +495,7 @@ mod tests {
             says in proptest::collection::vec((verdicts(), copied()), 12),
         ) {
             let summary = Summary { key: KEY, version: version(5) };
-            let mut check = Check::new(summary, replicas, Some(&node(own).id), (1..=11).map(node));
+            let mut check = Check::new(summary, replicas, Some(node(own)), (1..=11).map(node), EXEMPT);
             let (mut asked, mut sent) = (Vec::new(), Vec::new());
             loop {
                 let (ask, mut idle) = (check.ask(), true);

@@ -2,14 +2,14 @@
 
 use std::{
     cell::{Ref, RefCell},
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     ops::Index,
     rc::Rc,
     time::Duration,
 };
 
 use comet_node::config::NodeConfig;
-use comet_routing::Key;
+use comet_routing::{Key, NodeId};
 
 use super::{Network, Oracle, Sim, SimNode};
 
@@ -18,11 +18,32 @@ const DOORS: usize = 3;
 /// How long a swarm that has just started is given to find itself.
 const JOINING: Duration = Duration::from_secs(5);
 
+/// Where the nodes of a story live. All addresses are private; whether they count is a matter of configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Homes {
+    /// 255 of them share a /24.
+    #[default]
+    Together,
+    /// Each has a /24 of its own.
+    Apart,
+}
+
+impl Homes {
+    fn of(self, n: usize) -> Ipv4Addr {
+        let [.., high, low] = u32::try_from(n).expect("a story has few nodes").to_be_bytes();
+        match self {
+            Self::Together => Ipv4Addr::new(10, 0, high, low),
+            Self::Apart => Ipv4Addr::new(10, high, low, 1),
+        }
+    }
+}
+
 /// The nodes of a story, named `n1`, `n2` and so on.
 pub struct Cluster {
     pub(super) sim: Sim,
     pub(super) oracle: Rc<RefCell<Oracle>>,
     config: NodeConfig,
+    homes: Homes,
     nodes: Vec<SimNode>,
 }
 
@@ -34,8 +55,13 @@ impl Cluster {
 
     /// As [`Cluster::start`], with something configured otherwise.
     pub async fn start_with(sim: &Sim, nodes: usize, config: &NodeConfig) -> Self {
+        Self::start_at(sim, nodes, config, Homes::Together).await
+    }
+
+    /// As [`Cluster::start_with`], with nodes that live elsewhere.
+    pub async fn start_at(sim: &Sim, nodes: usize, config: &NodeConfig, homes: Homes) -> Self {
         let (oracle, config) = (Rc::default(), config.clone());
-        let mut cluster = Self { sim: sim.clone(), oracle, config, nodes: Vec::new() };
+        let mut cluster = Self { sim: sim.clone(), oracle, config, homes, nodes: Vec::new() };
         for _ in 0..nodes {
             cluster.grow().await;
         }
@@ -48,15 +74,27 @@ impl Cluster {
 
     /// Starts one more node, which knows up to three live ones and joins on its own.
     pub async fn grow(&mut self) -> &SimNode {
-        let doors = self.live().take(DOORS).map(|node| node.contact().addr).collect();
-        self.grow_through(doors).await
+        self.grow_through(self.doors()).await
+    }
+
+    /// As [`Cluster::grow`], with a node whose maker has found a key that gives it this id, and which lives here.
+    pub async fn grow_as(&mut self, id: NodeId, home: Ipv4Addr) -> &SimNode {
+        self.grow_by(Some(id), home, self.doors()).await
     }
 
     /// Starts one more node, which knows nodes at these addresses and nobody else.
     pub async fn grow_through(&mut self, doors: Vec<SocketAddr>) -> &SimNode {
+        self.grow_by(None, self.homes.of(self.nodes.len() + 1), doors).await
+    }
+
+    fn doors(&self) -> Vec<SocketAddr> {
+        self.live().take(DOORS).map(|node| node.contact().addr).collect()
+    }
+
+    async fn grow_by(&mut self, id: Option<NodeId>, home: Ipv4Addr, doors: Vec<SocketAddr>) -> &SimNode {
         let mut config = self.config.clone();
         config.node.peers = doors.iter().map(ToString::to_string).collect();
-        let node = SimNode::new(&self.sim, self.nodes.len() + 1, config, &self.oracle);
+        let node = SimNode::new(&self.sim, self.nodes.len() + 1, (id, home), config, &self.oracle);
         node.start().await;
         self.nodes.push(node);
         &self.nodes[self.nodes.len() - 1]

@@ -19,7 +19,7 @@ pub mod trace;
 mod transport;
 mod wire;
 
-pub use cluster::Cluster;
+pub use cluster::{Cluster, Homes};
 pub use mixture::Mixture;
 pub use network::{HELD_BACK_MS_MAX, Latency, Network, Weather};
 pub use node::SimNode;

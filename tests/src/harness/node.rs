@@ -19,7 +19,7 @@ use comet_node::{
     transport::Counters,
 };
 use comet_routing::{
-    Contact, Key,
+    Contact, Key, NodeId,
     clock::{Clock, Shift},
 };
 use comet_runtime::{
@@ -62,10 +62,16 @@ struct Machine {
 }
 
 impl SimNode {
-    pub(super) fn new(sim: &Sim, n: usize, config: NodeConfig, oracle: &Rc<RefCell<Oracle>>) -> Self {
-        let [.., high, low] = u32::try_from(n).expect("a story has few nodes").to_be_bytes();
-        let addr = SocketAddr::from((Ipv4Addr::new(10, 0, high, low), PORT));
-        let id = Identity::from_seed(sim.draw_seed()).node_id();
+    /// The `n`-th node of a story, which lives at `home`, under an id of its own choice or a random one.
+    pub(super) fn new(
+        sim: &Sim,
+        n: usize,
+        (id, home): (Option<NodeId>, Ipv4Addr),
+        config: NodeConfig,
+        oracle: &Rc<RefCell<Oracle>>,
+    ) -> Self {
+        let addr = SocketAddr::from((home, PORT));
+        let id = id.unwrap_or_else(|| Identity::from_seed(sim.draw_seed()).node_id());
         let (clock, shift) = sim.clock_to_set();
         let disk = MemoryDisk::default();
         Self {

@@ -249,13 +249,14 @@ impl Conversation {
 }
 
 impl Access {
+    /// The candidates among these nodes and this one, nearest first: of one network no more than may be, whether
+    /// they were found, are late, or are this node.
     pub(super) fn with_own(&self, key: &Key, mut nodes: Vec<Contact>) -> Vec<Contact> {
         if !self.role.is_client() {
             nodes.push(self.own);
         }
         nodes.sort_by_cached_key(|node| key.distance_to(&node.id));
-        nodes.truncate(CANDIDATES_MAX);
-        nodes
+        self.diversity.nearest(CANDIDATES_MAX, nodes)
     }
 }
 

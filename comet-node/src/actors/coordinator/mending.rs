@@ -34,7 +34,7 @@ impl Operation {
 
     /// A put of a plain value met an active object at some nodes, which kept itself: elsewhere it is taken back.
     pub(super) fn withdraw(&self, key: Key, version: Version, stored: &[(Contact, Version)]) {
-        for stray in strays(version, stored) {
+        for stray in strays(version, stored, self.access.diversity) {
             if stray.id == self.access.own.id {
                 let (replica, visit) = (self.access.replica.clone(), Visit::Withdraw { version });
                 actix::spawn(async move { replica.serve(key, visit).await.ok() });

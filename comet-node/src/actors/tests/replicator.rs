@@ -120,6 +120,7 @@ impl Yard {
             find_node: router.recipient(),
             carry: peers.clone().recipient(),
             role: OwnRole::default(),
+            diversity: exempt(),
             counters: counters.clone(),
             clock,
         };
