@@ -459,7 +459,7 @@ mod tests {
                 check.on_verdict(&node(crowd).id, Verdict::Older);
             }
             assert_eq!(check.copies().len(), 2);
-            [1, 2].map(|n| check.on_copied(&node(n).id, Copied::Held(version(4))));
+            [1, 2].iter().for_each(|n| check.on_copied(&node(*n).id, Copied::Held(version(4))));
             check.conclusion()
         };
         assert_eq!(overruled(COUNTED), Conclusion::Overruled { by: 1 });
