@@ -151,7 +151,7 @@ pub struct ReplicationConfig {
 }
 
 /// `[runtime]`: where and with what rights handlers run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RuntimeConfig {
     /// Whom handlers may address.
@@ -160,6 +160,19 @@ pub struct RuntimeConfig {
     pub publishers: Vec<String>,
     /// Threads that run handlers; 0 for one less than the machine has cores, at least one.
     pub workers: usize,
+    /// Seconds of CPU time that one object may use in a day.
+    pub cpu_seconds_per_day: u64,
+}
+
+impl Default for RuntimeConfig {
+    fn default() -> Self {
+        Self {
+            contact: ContactPolicy::default(),
+            publishers: Vec::new(),
+            workers: 0,
+            cpu_seconds_per_day: 10,
+        }
+    }
 }
 
 impl RuntimeConfig {

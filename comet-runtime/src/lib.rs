@@ -3,6 +3,7 @@
 pub mod actors;
 mod codec;
 pub mod contact_policy;
+pub mod cpu;
 pub mod dht;
 mod event;
 mod limits;
@@ -14,6 +15,7 @@ mod rules;
 mod sandbox;
 mod state;
 pub mod testing;
+pub mod timers;
 mod value;
 pub mod visit;
 

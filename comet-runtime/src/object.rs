@@ -4,7 +4,7 @@
 //! report what it came to: a new state to keep, requests to send, an outcome or a wait. When a turn fails the
 //! object is spent: its owner drops it and restores the next one from the state that was kept last.
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use comet_routing::{Contact, Key, clock::WallMs};
@@ -82,6 +82,10 @@ pub struct Report {
     pub end: Result<Progress, Failure>,
     /// What the invocation has used so far.
     pub usage: Usage,
+    /// What this turn has cost: its time or, in simulated time, what its steps are worth.
+    pub cost: Duration,
+    /// Who caused it; `None` if a timer did.
+    pub caller: Option<Caller>,
     /// Requests to send, now that the turn is committed. Empty if it failed.
     pub requests: Vec<Request>,
     /// Lines that the handler logged, also in a turn that failed.
@@ -353,9 +357,10 @@ impl Object {
             Event::Timer => Ok(Outcome::Ticked),
             Event::Put { .. } | Event::Update { .. } | Event::Delete { .. } => Ok(Outcome::Accept),
         };
+        self.vm.begin_work();
         invocation.usage.memory_bytes = self.live_bytes() as u64;
         let turn = Turn { scope: Some(self.scope(&invocation, moment)), ..Turn::default() };
-        self.commit(&invocation, turn, outcome.map(Progress::Done))
+        self.commit(&invocation, 0, turn, outcome.map(Progress::Done))
     }
 
     fn arguments(&self, event: &Event) -> mlua::Result<MultiValue> {
@@ -429,6 +434,7 @@ impl Object {
     }
 
     fn open_turn(&self, invocation: &Invocation, moment: Moment) {
+        self.vm.begin_work();
         match &invocation.caller {
             // What a failure here would hide is found again, and reported, when the arguments are made.
             Some(caller) => drop(self.vm.introduce(caller)),
@@ -445,11 +451,11 @@ impl Object {
         let mut turn = self.vm.close_turn();
         turn.share_trail();
         invocation.delete_self |= turn.delete_self;
-        invocation.usage.steps += self.vm.steps();
         invocation.usage.messages += turn.requests.len() as u32;
         let paused_bytes = if let Ran::Waits(paused) = &ran { paused.stack_bytes } else { 0 };
         let (live, collection_steps) = self.vm.live_bytes(self.category, self.stack_bytes() + paused_bytes);
-        invocation.usage.steps += collection_steps;
+        let steps = self.vm.steps() + collection_steps;
+        invocation.usage.steps += steps;
         invocation.usage.memory_bytes = live as u64;
         let too_large = live > self.limits.memory_bytes;
         let end = match ran {
@@ -462,21 +468,35 @@ impl Object {
                 if let Some(network) = turn.scope.as_ref().and_then(|scope| scope.network.as_ref()) {
                     invocation.trail = network.trail;
                 }
-                let report = self.commit(&invocation, turn, Ok(Progress::Waiting));
+                let report = self.commit(&invocation, steps, turn, Ok(Progress::Waiting));
                 self.waits.insert(paused.wait, Wait::Handler { invocation, paused });
                 return report;
             }
         };
-        self.commit(&invocation, turn, end)
+        self.commit(&invocation, steps, turn, end)
     }
 
     /// Keeps what the turn did, if it ended well.
-    fn commit(&mut self, invocation: &Invocation, turn: Turn, end: Result<Progress, Failure>) -> Report {
+    fn commit(
+        &mut self,
+        invocation: &Invocation,
+        steps: u64,
+        turn: Turn,
+        end: Result<Progress, Failure>,
+    ) -> Report {
+        let mut report = self.keep(invocation, turn, end);
+        report.cost = self.vm.cost_of_work(steps);
+        report
+    }
+
+    fn keep(&mut self, invocation: &Invocation, turn: Turn, end: Result<Progress, Failure>) -> Report {
         let mut report = Report {
             invocation: invocation.id,
             callback: invocation.callback,
             end,
             usage: invocation.usage,
+            cost: Duration::ZERO,
+            caller: invocation.caller.clone(),
             requests: Vec::new(),
             log: turn.log,
             state: None,

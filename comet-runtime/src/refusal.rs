@@ -55,6 +55,14 @@ pub enum Refusal {
     /// A quota is used up.
     #[error("{0}")]
     QuotaExceeded(String),
+    /// Whoever would have to pay for it has used up what it may use.
+    #[error("{what}; try again in {wait_seconds} s")]
+    Spent {
+        /// What is used up, and by whom.
+        what: String,
+        /// When there is something again, in seconds.
+        wait_seconds: u64,
+    },
     /// The replica cannot write at the moment.
     #[error("the replica cannot write to its disk: {0}")]
     Unwritable(String),
@@ -155,6 +163,7 @@ impl Refusal {
             Self::NotOwner(_) => "not_owner",
             Self::Stale { .. } => "stale",
             Self::QuotaExceeded(_) => "quota_exceeded",
+            Self::Spent { .. } => "spent",
             Self::Unwritable(_) => "unwritable",
             Self::Corrupt(_) => "corrupt",
             Self::NoQuorum { .. } => "no_quorum",
@@ -170,6 +179,7 @@ impl Refusal {
     pub fn retryable(&self) -> bool {
         match self {
             Self::Overloaded(_)
+            | Self::Spent { .. }
             | Self::Unwritable(_)
             | Self::Corrupt(_)
             | Self::NoQuorum { .. }

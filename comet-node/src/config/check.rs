@@ -32,6 +32,8 @@ impl NodeConfig {
         check_replication(&self.replication)?;
         check_store(&self.store, &self.replication)?;
         check_publishers(&self.runtime.publishers)?;
+        let day = 1..=24 * 3_600;
+        check("runtime.cpu_seconds_per_day", day.contains(&self.runtime.cpu_seconds_per_day), "1 to 86400")?;
         check("runtime.workers", self.runtime.workers <= 1024, "at most 1024")
     }
 }

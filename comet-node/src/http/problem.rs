@@ -67,10 +67,11 @@ impl Problem {
     }
 
     /// Seconds after which trying again makes sense.
-    fn retry_after_seconds(&self) -> Option<u8> {
+    fn retry_after_seconds(&self) -> Option<u64> {
         match (self.retryable, self.status, self.code.as_str()) {
             (true, 503, "unwritable" | "unhealthy") => Some(5),
             (true, 503, _) => Some(1),
+            (true, 429, _) => self.members.get("wait_seconds").and_then(Json::as_u64),
             _ => None,
         }
     }
@@ -82,6 +83,7 @@ impl From<Refusal> for Problem {
         let problem = Self { retryable: refusal.retryable(), ..problem };
         match refusal {
             Refusal::TooLarge { size, limit, .. } => problem.with("size", size).with("limit", limit),
+            Refusal::Spent { wait_seconds, .. } => problem.with("wait_seconds", wait_seconds),
             Refusal::Stale { held_sequence } => problem.with("held_sequence", held_sequence),
             Refusal::Timeout { deadline_ms } => problem.with("deadline_ms", deadline_ms),
             Refusal::HandlerFailed { handler, .. } => problem.with("handler", handler),
@@ -109,6 +111,7 @@ fn status_of(refusal: &Refusal) -> StatusCode {
         Refusal::Invalid(_) => StatusCode::BAD_REQUEST,
         Refusal::Stale { .. } => StatusCode::CONFLICT,
         Refusal::QuotaExceeded(_) => StatusCode::INSUFFICIENT_STORAGE,
+        Refusal::Spent { .. } => StatusCode::TOO_MANY_REQUESTS,
         Refusal::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
         Refusal::Overloaded(_)
         | Refusal::Unwritable(_)
@@ -175,6 +178,7 @@ mod tests {
             (Refusal::NotOwner(text()), 403),
             (Refusal::Stale { held_sequence: 1 }, 409),
             (Refusal::QuotaExceeded(text()), 507),
+            (Refusal::Spent { what: text(), wait_seconds: 9 }, 429),
             (Refusal::Unwritable(text()), 503),
             (Refusal::Corrupt(text()), 502),
             (Refusal::NoQuorum { stored: 1, wanted: 8, quorum: 5, reason: text() }, 503),
@@ -217,6 +221,8 @@ mod tests {
         };
         assert_eq!(after(Refusal::Overloaded("the node".into())).as_deref(), Some("1"));
         assert_eq!(after(Refusal::Unwritable("full".into())).as_deref(), Some("5"));
+        let spent = Refusal::Spent { what: "this object has used its CPU time".into(), wait_seconds: 77 };
+        assert_eq!(after(spent).as_deref(), Some("77"));
         assert_eq!(after(Refusal::NotFound), None);
     }
 }

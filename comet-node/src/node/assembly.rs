@@ -17,6 +17,8 @@ use comet_routing::{
 use comet_runtime::{
     Backstop, Reach,
     actors::{Deliver, Directory, Drain, Links, Replica, Shard, ShardConfig},
+    cpu::CpuRate,
+    timers::TIMER_SHARE,
 };
 use comet_store::{Flush, RecordExpired, ReplicaStore, StoreReader};
 use rand::{Rng, SeedableRng};
@@ -232,6 +234,8 @@ impl Parts<'_> {
                     ContactPolicy::Open => Reach::Open,
                 },
                 publishers: publishers.clone(),
+                object_cpu: CpuRate::daily(self.config.runtime.cpu_seconds_per_day),
+                timer_cpu: CpuRate::new(TIMER_SHARE.0, TIMER_SHARE.1),
                 local: self.own,
                 state_flush: STATE_FLUSH,
                 idle: IDLE,

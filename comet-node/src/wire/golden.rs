@@ -288,6 +288,10 @@ fn answers() -> Vec<(Answer, &'static str)> {
         (Err(Refusal::NotOwner(text())), "81a56572726f7281a96e6f745f6f776e6572a3776879"),
         (Err(Refusal::Stale { held_sequence: 9 }), "81a56572726f7281a57374616c6581a468656c6409"),
         (Err(Refusal::QuotaExceeded(text())), "81a56572726f7281ae71756f74615f6578636565646564a3776879"),
+        (
+            Err(Refusal::Spent { what: text(), wait_seconds: 9 }),
+            "81a56572726f7281a57370656e7482a477686174a3776879a17309",
+        ),
         (Err(Refusal::Unwritable(text())), "81a56572726f7281aa756e7772697461626c65a3776879"),
         (Err(Refusal::Corrupt(text())), "81a56572726f7281a7636f7272757074a3776879"),
         (

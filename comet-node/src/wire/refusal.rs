@@ -39,6 +39,12 @@ pub(super) enum RefusalFields {
         held_sequence: u64,
     },
     QuotaExceeded(#[serde(with = "field::text")] String),
+    Spent {
+        #[serde(with = "field::text")]
+        what: String,
+        #[serde(rename = "s")]
+        wait_seconds: u64,
+    },
     Unwritable(#[serde(with = "field::text")] String),
     Corrupt(#[serde(with = "field::text")] String),
     NoQuorum {

@@ -8,6 +8,7 @@ use comet_routing::{Contact, Key, NodeId, clock::Clock};
 use comet_runtime::{
     Backstop, Caller, Limits, OpResult, Origin, Reach, Refusal, Trail, Value,
     actors::{Directory, Links, Perform, Replica, Shard, ShardConfig},
+    cpu::CpuRate,
     visit::Visit,
 };
 use comet_store::{
@@ -75,6 +76,8 @@ pub(crate) async fn replica(objects: usize) -> Replica {
         backstop: Backstop::WallClock,
         reach: Reach::Strict,
         publishers: Arc::default(),
+        object_cpu: CpuRate::daily(86_400),
+        timer_cpu: CpuRate::daily(86_400),
         local: node(9),
         state_flush: Duration::from_millis(200),
         idle: Duration::from_secs(3_600),

@@ -32,7 +32,7 @@ use self::{
     leaving::Departure,
     turns::{Pending, Run},
 };
-use super::{AsoStopped, AsoTimer, Shared, Tick};
+use super::{AsoStopped, AsoTimer, Shared, Tick, TimerDue};
 use crate::{
     Caller, Event, InvocationId, Object, Refusal, Trail,
     dht::Usage,
@@ -165,6 +165,7 @@ impl Aso {
                 reply.send(Ok(Served::Logged(lines))).ok();
             }
             Visit::Wake => {
+                self.changed(ctx);
                 self.tick(ctx);
                 reply.send(Ok(Served::Ticked)).ok();
             }
@@ -236,9 +237,6 @@ impl Aso {
     }
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
-        let now = self.shared.clock.wall_ms();
-        self.timer_due_ms = self.object.policy().timer_seconds.map(|period| now + period * 1_000);
-        self.changed(ctx);
         if !self.pending.values().any(|pending| matches!(pending.errand, Errand::Tick)) {
             self.run(&Event::Timer, Trail::FRESH, Errand::Tick, ctx);
         }
@@ -286,6 +284,11 @@ impl Handler<Deliver> for Aso {
             return self.expire(ctx);
         }
         self.touched = self.shared.clock.now();
+        if self.arriving && matches!(message.visit, Visit::Wake) {
+            // Timers wait for each other, but not for an arrival.
+            message.reply.send(Ok(Served::Ticked)).ok();
+            return;
+        }
         let queue_max = self.shared.pool.limits().queue;
         let waiting = self.pending.len() >= queue_max;
         if (self.arriving && self.backlog.len() >= queue_max) || waiting {
@@ -305,7 +308,10 @@ impl Handler<Tick> for Aso {
         if self.is_expired() {
             self.expire(ctx);
         } else if !self.arriving && !self.leaving {
-            self.tick(ctx);
+            self.rewind_timer(ctx);
+            if self.shared.may_run(&self.key).is_ok() {
+                self.shared.timer_due.do_send(TimerDue { key: self.key });
+            }
         }
     }
 }

@@ -14,22 +14,29 @@ pub struct Tick;
 #[rtype(result = "()")]
 pub(crate) struct SetPeriod(pub(crate) Duration);
 
+/// The next tick is due after this time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Wind(pub(crate) Duration);
+
 /// The object is gone, and so is its timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Retire;
 
-/// Sends [`Tick`] to its object, first after a while and then once in every period, until the object is gone.
+/// Sends [`Tick`] to its object, first after a while and then once in every period or when the object says, until
+/// the object is gone.
 pub struct AsoTimer {
     first: Duration,
     period: Duration,
     object: WeakRecipient<Tick>,
+    next: Option<SpawnHandle>,
 }
 
 impl AsoTimer {
     /// A timer for the object behind `object`, which it does not keep alive.
     pub fn new(first: Duration, period: Duration, object: WeakRecipient<Tick>) -> Self {
-        Self { first, period, object }
+        Self { first, period, object, next: None }
     }
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
@@ -39,7 +46,13 @@ impl AsoTimer {
         };
         // A full mailbox means that the object is busy; it will hear the next tick.
         object.try_send(Tick).ok();
-        ctx.run_later(self.period, Self::tick);
+        self.wind(self.period, ctx);
+    }
+
+    fn wind(&mut self, wait: Duration, ctx: &mut Context<Self>) {
+        if let Some(next) = self.next.replace(ctx.run_later(wait, Self::tick)) {
+            ctx.cancel_future(next);
+        }
     }
 }
 
@@ -48,7 +61,7 @@ impl Actor for AsoTimer {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(2);
-        ctx.run_later(self.first, Self::tick);
+        self.wind(self.first, ctx);
     }
 }
 
@@ -57,6 +70,14 @@ impl Handler<SetPeriod> for AsoTimer {
 
     fn handle(&mut self, message: SetPeriod, _: &mut Self::Context) {
         self.period = message.0;
+    }
+}
+
+impl Handler<Wind> for AsoTimer {
+    type Result = ();
+
+    fn handle(&mut self, message: Wind, ctx: &mut Self::Context) {
+        self.wind(message.0, ctx);
     }
 }
 
@@ -102,5 +123,7 @@ mod tests {
         timer.send(SetPeriod(Duration::from_secs(60))).await.expect("the timer runs");
         assert_eq!(ticks.recv().await.map(|at| at.as_secs()), Some(23), "the tick under way is not moved");
         assert_eq!(ticks.recv().await.map(|at| at.as_secs()), Some(83));
+        timer.send(Wind(Duration::from_secs(5))).await.expect("the timer runs");
+        assert_eq!(ticks.recv().await.map(|at| at.as_secs()), Some(88), "the tick under way is moved");
     }
 }

@@ -24,9 +24,12 @@ pub use self::{
     aso::{Aso, Deliver, PassivateIfIdle, Reply},
     aso_timer::{AsoTimer, Tick},
     replica::{Directory, Replica},
-    shard::{AsoStopped, Drain, Shard, ShardConfig},
+    shard::{AsoStopped, Drain, Shard, ShardConfig, TimerDue},
 };
-use crate::{Moment, OpResult, Reach, Request, contact_policy::Allowances, sandbox::pool::VmPool};
+use crate::{
+    ActivationError, Blueprint, Moment, Object, OpResult, Reach, Refusal, Request,
+    contact_policy::Allowances, cpu::CpuAccounts, sandbox::pool::VmPool, timers::TimerQueue,
+};
 
 /// Carries out a request that a handler made; the node answers when the swarm has.
 #[derive(Clone, Debug, Message)]
@@ -66,6 +69,7 @@ pub(crate) struct Surroundings {
     links: Links,
     pool: VmPool,
     stopped: Recipient<AsoStopped>,
+    timer_due: Recipient<TimerDue>,
     clock: Clock,
     local: Contact,
     reach: Reach,
@@ -74,6 +78,9 @@ pub(crate) struct Surroundings {
     rng: RefCell<ChaCha12Rng>,
     /// What those who left memory had left to send.
     allowances: RefCell<Allowances>,
+    /// What CPU time the objects have used, in memory or not.
+    cpu: RefCell<CpuAccounts<Key>>,
+    timers: RefCell<TimerQueue>,
     /// Set while the store does not take what changes, so that it is said once for all objects.
     outage: Cell<bool>,
 }
@@ -81,6 +88,29 @@ pub(crate) struct Surroundings {
 impl Surroundings {
     fn moment(&self) -> Moment {
         Moment { now: self.clock.wall_ms(), local: self.local, seed: self.rng.borrow_mut().next_u64() }
+    }
+
+    /// Makes an object, at its own expense.
+    fn activate(&self, blueprint: &Blueprint) -> Result<Object, ActivationError> {
+        let object = self.pool.activate(blueprint, self.moment());
+        self.charge(&blueprint.key, self.pool.last_cost());
+        object
+    }
+
+    /// Charges an object what was done for it.
+    fn charge(&self, key: &Key, cost: Duration) {
+        self.cpu.borrow_mut().charge(*key, cost, self.clock.wall_ms());
+    }
+
+    /// Says whether an object has CPU time left.
+    fn may_run(&self, key: &Key) -> Result<(), Refusal> {
+        match self.cpu.borrow().wait_ms(key, self.clock.wall_ms()) {
+            0 => Ok(()),
+            wait_ms => Err(Refusal::Spent {
+                what: "this object has used its CPU time".into(),
+                wait_seconds: wait_ms.div_ceil(1_000),
+            }),
+        }
     }
 
     /// How far an object may reach. Its publisher's signature was verified before the record got here.

@@ -27,9 +27,11 @@ use super::{
 };
 use crate::{
     Backstop, Caller, Limits, Object, Reach, Refusal, Trail, VmPool,
+    cpu::{CpuAccounts, CpuRate},
     dht::Usage,
     object_log::ObjectLog,
     rules::{self, OnDelete},
+    timers::{TimerQueue, first_due, next_due},
     visit::{Holding, Served, Visit},
 };
 
@@ -37,6 +39,10 @@ use crate::{
 const ROUND: Duration = Duration::from_secs(1);
 /// Due timers that one round wakes; after a restart the overdue ones are spread over as many rounds as needed.
 const WAKES_PER_ROUND: usize = 64;
+/// How long the next tick waits for the one before it; longer than a turn may take.
+const TICK_MAX: Duration = Duration::from_millis(200);
+/// Objects whose use of CPU time a shard remembers.
+const CPU_ACCOUNTS_MAX: usize = 65_536;
 /// Active objects that one round asks whether they are idle.
 const IDLE_CHECKS_PER_ROUND: usize = 2_000;
 
@@ -44,6 +50,14 @@ const IDLE_CHECKS_PER_ROUND: usize = 2_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
 pub struct AsoStopped {
+    /// The object.
+    pub key: Key,
+}
+
+/// An object's timer is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct TimerDue {
     /// The object.
     pub key: Key,
 }
@@ -67,6 +81,10 @@ pub struct ShardConfig {
     pub reach: Reach,
     /// Public keys of the publishers whose signature under an object's code lets it reach any key.
     pub publishers: Arc<BTreeSet<[u8; 32]>>,
+    /// The CPU time of one object.
+    pub object_cpu: CpuRate,
+    /// The CPU time of all timers together.
+    pub timer_cpu: CpuRate,
     /// The node, as handlers see it.
     pub local: Contact,
     /// State that handlers changed is saved within this time.
@@ -154,7 +172,14 @@ impl Shard {
         if let Visit::Release { version } = deliver.visit {
             return self.release(&record, version, deliver.reply);
         }
-        match self.activate(&record) {
+        let activated = self.activate(&record);
+        if matches!(deliver.visit, Visit::Wake)
+            && matches!(activated, Ok(_) | Err(Refusal::BadCode(_) | Refusal::Corrupt(_)))
+        {
+            let shared = self.shared();
+            shared.timers.borrow_mut().charge(shared.pool.last_cost(), now);
+        }
+        match activated {
             Ok(object) if matches!(deliver.visit, Visit::Inspect) => {
                 let handlers = object.handlers().into_iter().map(str::to_owned).collect();
                 let holding = Holding { record, handlers, active: false, usage: Usage::default() };
@@ -162,8 +187,11 @@ impl Shard {
             }
             Ok(object) => {
                 let timer_due_ms = object.policy().timer_seconds.map(|period| match deliver.visit {
-                    Visit::Wake => now + period * 1_000,
-                    _ => self.stored_due(&record).unwrap_or(now + period * 1_000),
+                    Visit::Wake => next_due(&record.key, period * 1_000, now),
+                    _ => {
+                        let stored = self.stored_due(&record);
+                        stored.unwrap_or_else(|| first_due(&record.key, period * 1_000, now))
+                    }
                 });
                 let object = Aso::resting(self.shared(), object, record, timer_due_ms).start();
                 self.enter(deliver.key, object.clone());
@@ -176,6 +204,9 @@ impl Shard {
             {
                 self.serve_plain(Some(record), deliver, now);
             }
+            Err(Refusal::Spent { .. }) if matches!(deliver.visit, Visit::Inspect) => {
+                self.serve_plain(Some(record), deliver, now);
+            }
             Err(refusal) => {
                 if let Visit::Wake = deliver.visit {
                     self.postpone(&record, now);
@@ -185,14 +216,14 @@ impl Shard {
         }
     }
 
-    /// Puts off the timer of an object that cannot be activated. It would be due in every round, and enough
+    /// Puts off the timer of an object that is not activated for it. It would be due in every round, and enough
     /// of its kind would keep all others from being woken.
     fn postpone(&self, record: &Record, now: WallMs) {
         let save = SaveState {
             key: record.key,
             version: record.version,
             state: record.state.clone(),
-            timer_ms: Some(now + self.config.limits.timer_seconds * 1_000),
+            timer_ms: Some(first_due(&record.key, self.config.limits.timer_seconds * 1_000, now)),
             expires_ms: None,
         };
         self.links.save.do_send(save);
@@ -203,9 +234,10 @@ impl Shard {
         if self.active.len() >= self.config.active_max {
             return Err(Refusal::Overloaded("the node's sandbox".into()));
         }
+        shared.may_run(&record.key)?;
         let blueprint = blueprint(record, shared.reach_of(record))
             .ok_or_else(|| Refusal::Invalid("a plain value has nothing to run".into()))?;
-        shared.pool.activate(&blueprint, shared.moment()).map_err(activation_refusal)
+        shared.activate(&blueprint).map_err(activation_refusal)
     }
 
     fn enter(&mut self, key: Key, object: Addr<Aso>) {
@@ -323,20 +355,59 @@ impl Shard {
     /// Wakes objects whose timers are due and asks the longest unasked whether they are idle.
     fn round(&mut self, ctx: &mut Context<Self>) {
         ctx.run_later(ROUND, Self::round);
-        self.wake_due();
+        self.note_due();
+        self.tick_next(ctx);
         self.ask_idle();
     }
 
-    fn wake_due(&mut self) {
-        let now = self.config.clock.wall_ms();
-        let due = self.links.reader.due_timers(now, WAKES_PER_ROUND * self.config.count).unwrap_or_default();
+    /// Notes which timers of objects that are not in memory are due, and skips what has waited for too long.
+    fn note_due(&mut self) {
+        let (shared, now) = (self.shared(), self.config.clock.wall_ms());
+        let mut skipped = shared.timers.borrow_mut().skip_late(now);
+        let wakes = WAKES_PER_ROUND + shared.timers.borrow().len();
+        let due = self.links.reader.due_timers(now, wakes * self.config.count).unwrap_or_default();
         for (_, key) in due {
             let mine = Replica::shard_of(&key, self.config.count) == self.config.index;
-            if mine && !self.active.contains_key(&key) {
-                let (reply, _) = oneshot::channel();
-                self.deliver(Deliver { key, visit: Visit::Wake, reply });
+            if !mine || self.active.contains_key(&key) || skipped.contains(&key) {
+                continue;
+            }
+            if shared.may_run(&key).is_ok() {
+                skipped.extend(self.enter_timer(key, now));
+            } else {
+                skipped.push(key);
             }
         }
+        skipped.iter().for_each(|key| self.skip_tick(key, now));
+    }
+
+    /// An object's timer waits for its turn from now on. Returns whose tick makes room for it.
+    fn enter_timer(&self, key: Key, now: WallMs) -> Option<Key> {
+        let shared = self.shared();
+        let used = shared.cpu.borrow().used(&key, now);
+        shared.timers.borrow_mut().enter(key, used, now)
+    }
+
+    /// Leaves out one tick. An active object knows when the next one is due.
+    fn skip_tick(&self, key: &Key, now: WallMs) {
+        if self.active.contains_key(key) {
+            return;
+        }
+        if let Ok(Some(record)) = self.links.reader.record(key, now) {
+            self.postpone(&record, now);
+        }
+    }
+
+    /// Lets the next timer tick, and afterwards those behind it, as long as their share of the time lasts.
+    fn tick_next(&mut self, ctx: &mut Context<Self>) {
+        let shared = self.shared();
+        let Some(key) = shared.timers.borrow_mut().next(self.config.clock.wall_ms()) else { return };
+        let (reply, ticked) = oneshot::channel();
+        self.deliver(Deliver { key, visit: Visit::Wake, reply });
+        let over = tokio::time::timeout(TICK_MAX, ticked).into_actor(self).map(move |_, shard, ctx| {
+            shard.shared().timers.borrow_mut().ended(&key);
+            shard.tick_next(ctx);
+        });
+        ctx.spawn(over);
     }
 
     fn ask_idle(&mut self) {
@@ -362,6 +433,7 @@ impl Actor for Shard {
             links: self.links.clone(),
             pool: VmPool::new(self.config.limits.clone().into(), self.config.backstop.clone()),
             stopped: ctx.address().recipient(),
+            timer_due: ctx.address().recipient(),
             clock: self.config.clock,
             local: self.config.local,
             reach: self.config.reach,
@@ -369,6 +441,8 @@ impl Actor for Shard {
             state_flush: self.config.state_flush,
             rng: self.config.rng.clone().into(),
             allowances: Default::default(),
+            cpu: CpuAccounts::new(self.config.object_cpu, CPU_ACCOUNTS_MAX).into(),
+            timers: TimerQueue::new(self.config.timer_cpu, self.config.clock.wall_ms()).into(),
             outage: Default::default(),
         }));
         ctx.run_later(ROUND, Self::round);
@@ -417,6 +491,18 @@ impl Handler<AsoStopped> for Shard {
                 left.send(()).ok();
             });
         }
+    }
+}
+
+impl Handler<TimerDue> for Shard {
+    type Result = ();
+
+    fn handle(&mut self, message: TimerDue, ctx: &mut Self::Context) {
+        let now = self.config.clock.wall_ms();
+        if let Some(skipped) = self.enter_timer(message.key, now) {
+            self.skip_tick(&skipped, now);
+        }
+        self.tick_next(ctx);
     }
 }
 

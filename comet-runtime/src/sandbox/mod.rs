@@ -92,6 +92,8 @@ pub(crate) struct Vm {
     limits: Rc<Limits>,
     stopwatch: Option<Stopwatch>,
     watch: Option<Arc<TurnWatch>>,
+    /// When the work that is being measured began.
+    began: Cell<Duration>,
     env_meta: Table,
     contact: Table,
     prototypes: RefCell<BTreeMap<Hash, Function>>,
@@ -149,6 +151,7 @@ impl Vm {
             marshal,
             limits,
             stopwatch,
+            began: Cell::default(),
             watch: if let Backstop::Watched(watch) = backstop { Some(watch) } else { None },
             env_meta,
             contact,
@@ -337,6 +340,25 @@ impl Vm {
         self.lua.gc_collect().ok();
         self.left_behind.set(false);
         (self.ledger.bytes_of(category) + stack_bytes, (walked / COLLECTED_BYTES_PER_STEP) as u64)
+    }
+
+    /// Starts to measure what is done for an object.
+    pub(crate) fn begin_work(&self) {
+        self.host.meter.reset(self.limits.steps, Duration::ZERO, None);
+        self.began.set(self.stopwatch.map_or(Duration::ZERO, |read| read()));
+    }
+
+    /// What was done since then has cost: its time or, where only steps count, what so many steps are worth of
+    /// a turn's time.
+    pub(crate) fn cost_of_work(&self, steps: u64) -> Duration {
+        match self.stopwatch {
+            Some(read) => read().saturating_sub(self.began.get()),
+            None => {
+                let turn_ns = u128::from(self.limits.turn_ms) * 1_000_000;
+                let cost_ns = turn_ns * u128::from(steps) / u128::from(self.limits.steps.max(1));
+                Duration::from_nanos(u64::try_from(cost_ns).unwrap_or(u64::MAX))
+            }
+        }
     }
 
     /// Steps of the turn that runs or ran last.

@@ -1,6 +1,10 @@
 //! The VMs of one shard.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::Duration,
+};
 
 use super::{Backstop, Vm};
 use crate::{ActivationError, Blueprint, Limits, Moment, Object};
@@ -10,12 +14,13 @@ pub struct VmPool {
     limits: Rc<Limits>,
     backstop: Backstop,
     vms: RefCell<Vec<Rc<Vm>>>,
+    last_cost: Cell<Duration>,
 }
 
 impl VmPool {
     /// A pool without VMs.
     pub fn new(limits: Rc<Limits>, backstop: Backstop) -> Self {
-        Self { limits, backstop, vms: RefCell::default() }
+        Self { limits, backstop, vms: RefCell::default(), last_cost: Cell::default() }
     }
 
     /// The limits of every object in the pool.
@@ -25,13 +30,26 @@ impl VmPool {
 
     /// Makes an object in a VM that has room.
     pub fn activate(&self, blueprint: &Blueprint, moment: Moment) -> Result<Object, ActivationError> {
-        if let Some(vm) = self.with_room() {
-            return Object::activate(&vm, blueprint, moment);
-        }
+        let vm = match self.with_room() {
+            Some(vm) => vm,
+            None => self.build()?,
+        };
+        vm.begin_work();
+        let object = Object::activate(&vm, blueprint, moment);
+        self.last_cost.set(vm.cost_of_work(vm.steps()));
+        object
+    }
+
+    /// What the last activation has cost, whether it succeeded or not; as [`Report::cost`](crate::Report::cost).
+    pub fn last_cost(&self) -> Duration {
+        self.last_cost.get()
+    }
+
+    fn build(&self) -> Result<Rc<Vm>, ActivationError> {
         let vm = Vm::new(self.limits.clone(), self.backstop.clone())
             .map_err(|error| ActivationError::Unreadable(format!("no sandbox could be made: {error}")))?;
         self.vms.borrow_mut().push(vm.clone());
-        Object::activate(&vm, blueprint, moment)
+        Ok(vm)
     }
 
     /// The newest VM that has room, or the first that has room once it is tidied up. Without the latter, what

@@ -7,7 +7,7 @@ use super::{
     Aso, Deliver, Reply,
     errand::{self, Arrival, Errand},
 };
-use crate::{Event, Object, OpResult, Refusal, WaitId, dht::Usage, visit::Served};
+use crate::{Event, Object, OpResult, Refusal, WaitId, dht::Usage, timers::first_due, visit::Served};
 
 /// What was here before an arrival.
 pub(super) struct Previous {
@@ -35,7 +35,7 @@ impl Aso {
         let Some(blueprint) = errand::blueprint(&record, self.shared.reach_of(&record)) else {
             return self.become_plain(record, arrival, ctx);
         };
-        match self.shared.pool.activate(&blueprint, self.shared.moment()) {
+        match self.shared.activate(&blueprint) {
             Ok(mut object) => {
                 if self.is_unsaved() {
                     // Whatever becomes of the arrival, this state was answered for.
@@ -75,7 +75,8 @@ impl Aso {
         let rule = if self.previous.is_some() { Rule::Replace } else { Rule::IfNewer };
         self.obey_lifetime();
         let now = self.shared.clock.wall_ms();
-        let timer_ms = self.object.policy().timer_seconds.map(|period| now + period * 1_000);
+        let timer_ms =
+            self.object.policy().timer_seconds.map(|period| first_due(&self.key, period * 1_000, now));
         let record = Record { state: self.object.state().clone(), ..self.record.clone() };
         let version = record.version;
         let put = self.shared.links.put.send(PutRecord { record, source, rule, timer_ms });

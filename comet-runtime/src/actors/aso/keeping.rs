@@ -8,12 +8,13 @@ use comet_store::{SaveLog, SaveState, StoreError};
 use super::{
     super::{
         AsoTimer,
-        aso_timer::{Retire, SetPeriod},
+        aso_timer::{Retire, SetPeriod, Wind},
     },
     Aso, Reply, errand,
 };
 use crate::{
     object_log::{Author, ObjectLog},
+    timers::{first_due, next_due},
     visit::Served,
 };
 
@@ -154,19 +155,38 @@ impl Aso {
             return self.retire_timer();
         };
         let (now, period_ms) = (self.shared.clock.wall_ms(), period_seconds * 1_000);
-        // What is stored may be from before the clock was set back.
-        let due = self.timer_due_ms.unwrap_or(now + period_ms).min(now + period_ms);
-        if self.timer_due_ms.replace(due).is_some_and(|stored| stored > due) {
+        // What is stored may be from before the clock was set back, or the period was shortened.
+        let kept = self.timer_due_ms.filter(|due| *due <= now + period_ms * 3 / 2);
+        let due = kept.unwrap_or_else(|| first_due(&self.key, period_ms, now));
+        let moved = self.timer_due_ms.replace(due).is_some_and(|before| before != due);
+        if moved {
             self.changed(ctx);
         }
-        let period = Duration::from_millis(period_ms);
+        let (period, first) =
+            (Duration::from_millis(period_ms), Duration::from_millis(due.saturating_sub(now)));
         match &self.timer {
-            Some(timer) => timer.do_send(SetPeriod(period)),
+            Some(timer) => {
+                timer.do_send(SetPeriod(period));
+                if moved {
+                    timer.do_send(Wind(first));
+                }
+            }
             None => {
-                let first = Duration::from_millis(due.saturating_sub(now));
                 let object = ctx.address().downgrade().recipient();
                 self.timer = Some(AsoTimer::new(first, period, object).start());
             }
+        }
+    }
+
+    /// After a tick: says when the next one is due.
+    pub(super) fn rewind_timer(&mut self, ctx: &mut Context<Self>) {
+        let Some(period_seconds) = self.object.policy().timer_seconds else { return };
+        let now = self.shared.clock.wall_ms();
+        let due = next_due(&self.key, period_seconds * 1_000, now);
+        self.timer_due_ms = Some(due);
+        self.changed(ctx);
+        if let Some(timer) = &self.timer {
+            timer.do_send(Wind(Duration::from_millis(due.saturating_sub(now))));
         }
     }
 

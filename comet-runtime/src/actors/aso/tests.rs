@@ -20,7 +20,9 @@ use super::*;
 use crate::{
     Backstop, Failure, Limits, OpOutcome, OpResult, Origin, Reach, Value, VmPool,
     actors::{Links, Perform, Surroundings},
+    cpu::{CpuAccounts, CpuRate},
     state,
+    timers::{TimerQueue, first_due, next_due},
 };
 
 const NOW: WallMs = 1_767_225_600_000;
@@ -54,6 +56,8 @@ struct World {
     /// When the network answers a request; `None` if it never does.
     network_ms: Option<u64>,
     store_refuses: Rc<Cell<bool>>,
+    /// Whose timer the shard lets tick.
+    object: Rc<RefCell<Option<Addr<Aso>>>>,
 }
 
 /// Stands for store, network and shard.
@@ -69,6 +73,7 @@ impl World {
             store_ms: 0,
             network_ms: Some(0),
             store_refuses: Rc::default(),
+            object: Rc::default(),
         }
     }
 
@@ -106,7 +111,8 @@ impl World {
                 network: probe.clone().recipient(),
             },
             pool: VmPool::new(self.limits.clone().into(), Backstop::StepsOnly),
-            stopped: probe.recipient(),
+            stopped: probe.clone().recipient(),
+            timer_due: probe.recipient(),
             clock: self.clock,
             local: node(9),
             reach: Reach::Strict,
@@ -114,6 +120,8 @@ impl World {
             state_flush: Duration::from_millis(200),
             rng: ChaCha12Rng::seed_from_u64(1).into(),
             allowances: RefCell::default(),
+            cpu: CpuAccounts::new(CpuRate::daily(10), 100).into(),
+            timers: TimerQueue::new(CpuRate::daily(86_400), NOW).into(),
             outage: Default::default(),
         })
     }
@@ -122,7 +130,18 @@ impl World {
     fn resting(&self, code: &str) -> Addr<Aso> {
         let (shared, record) = (self.shared(), record(1, Some(code)));
         let object = activate(&shared, &record);
-        Aso::resting(shared, object, record, None).start()
+        self.start(Aso::resting(shared, object, record, None))
+    }
+
+    fn start(&self, object: Aso) -> Addr<Aso> {
+        let object = object.start();
+        self.object.replace(Some(object.clone()));
+        object
+    }
+
+    /// When the object's timer is first due, in milliseconds from the start.
+    fn first_tick_ms(&self, period_ms: u64) -> u64 {
+        first_due(&Key::of("test"), period_ms, NOW) - NOW
     }
 
     /// An object that somebody puts.
@@ -293,6 +312,16 @@ impl Handler<AsoStopped> for Probe {
 
     fn handle(&mut self, _: AsoStopped, _: &mut Self::Context) {
         self.0.note(Heard::Stopped);
+    }
+}
+
+impl Handler<TimerDue> for Probe {
+    type Result = ();
+
+    fn handle(&mut self, _: TimerDue, _: &mut Self::Context) {
+        if let Some(object) = &*self.0.object.borrow() {
+            drop(visit(object, Visit::Wake));
+        }
     }
 }
 
@@ -553,14 +582,17 @@ async fn the_timer_ticks_at_the_period_that_the_object_asks_for() {
     let object = world.resting(code);
     world.pass(2_000_000).await;
     let version = record(1, Some(code)).version;
+    let first = world.first_tick_ms(60_000);
+    let last = next_due(&Key::of("test"), 600_000, NOW + first + 120_000) - NOW;
     let expected = [
-        (60_200, Heard::Saved(version, 1)),
-        (120_200, Heard::Saved(version, 2)),
-        (180_200, Heard::Saved(version, 3)),
-        (780_000, deleted(version)),
-        (780_000, Heard::Stopped),
+        (first + 200, Heard::Saved(version, 1)),
+        (first + 60_200, Heard::Saved(version, 2)),
+        (first + 120_200, Heard::Saved(version, 3)),
+        (last, deleted(version)),
+        (last, Heard::Stopped),
     ];
-    assert_eq!(world.heard(), expected);
+    let tens = |ms: u64| ms / 10 * 10;
+    assert_eq!(world.heard(), expected.map(|(at, heard)| (tens(at), heard)));
     assert!(!object.connected());
 }
 

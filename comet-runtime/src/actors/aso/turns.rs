@@ -32,6 +32,11 @@ pub(super) struct Pending {
 impl Aso {
     /// Runs an event's handler.
     pub(super) fn run(&mut self, event: &Event, trail: Trail, errand: Errand, ctx: &mut Context<Self>) {
+        if self.object.has(event.handler())
+            && let Err(refusal) = self.shared.may_run(&self.key)
+        {
+            return self.refuse(errand, refusal, ctx);
+        }
         let id = self.next_invocation;
         self.next_invocation += 1;
         let moment = self.shared.moment();
@@ -87,6 +92,11 @@ impl Aso {
 
     /// Keeps, sends and answers what a turn came to; `pending` is the run that ended with it.
     fn settle(&mut self, report: Report, pending: Option<Pending>, ctx: &mut Context<Self>) {
+        let (cost, by_timer) = (report.cost, report.caller.is_none());
+        self.shared.charge(&self.key, cost);
+        if by_timer {
+            self.shared.timers.borrow_mut().charge(cost, self.shared.clock.wall_ms());
+        }
         let Report { callback, end, usage, requests, log, state, delete_self, .. } = report;
         match callback {
             // Its next turn reports this one's as well.
