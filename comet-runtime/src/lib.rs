@@ -1,6 +1,7 @@
 //! The active runtime: values, the sandbox, handlers and their budgets.
 
 pub mod actors;
+mod blame;
 mod codec;
 pub mod contact_policy;
 pub mod cpu;
@@ -19,6 +20,7 @@ pub mod timers;
 mod value;
 pub mod visit;
 
+pub use blame::failure_rates;
 pub use codec::{Bounds, DecodeError, ELEMENTS_MAX, NODE_EXT};
 pub use contact_policy::Reach;
 pub use event::{Caller, Event, Nodes, Op, OpOutcome, OpResult, Origin, Outcome, Request, Trail, WaitId};

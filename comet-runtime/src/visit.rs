@@ -58,6 +58,16 @@ pub enum Visit {
     Wake,
 }
 
+impl Visit {
+    /// Who comes, where a handler may have to be asked.
+    pub fn caller(&self) -> Option<&Caller> {
+        match self {
+            Self::Get { caller, .. } | Self::Put { caller, .. } | Self::Delete { caller, .. } => Some(caller),
+            Self::Release { .. } | Self::Withdraw { .. } | Self::Inspect | Self::Log | Self::Wake => None,
+        }
+    }
+}
+
 /// What a visit achieved.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Served {

@@ -18,6 +18,7 @@ use comet_runtime::{
     Backstop, Reach,
     actors::{Deliver, Directory, Drain, Links, Replica, Shard, ShardConfig},
     cpu::CpuRate,
+    failure_rates,
     timers::TIMER_SHARE,
 };
 use comet_store::{Flush, RecordExpired, ReplicaStore, StoreReader};
@@ -235,6 +236,7 @@ impl Parts<'_> {
                 },
                 publishers: publishers.clone(),
                 object_cpu: CpuRate::daily(self.config.runtime.cpu_seconds_per_day),
+                failures: failure_rates(),
                 timer_cpu: CpuRate::new(TIMER_SHARE.0, TIMER_SHARE.1),
                 local: self.own,
                 state_flush: STATE_FLUSH,

@@ -76,6 +76,7 @@ pub(crate) async fn replica(objects: usize) -> Replica {
         backstop: Backstop::WallClock,
         reach: Reach::Strict,
         publishers: Arc::default(),
+        failures: (CpuRate::daily(86_400), CpuRate::daily(86_400)),
         object_cpu: CpuRate::daily(86_400),
         timer_cpu: CpuRate::daily(86_400),
         local: node(9),

@@ -309,7 +309,7 @@ impl Handler<Tick> for Aso {
             self.expire(ctx);
         } else if !self.arriving && !self.leaving {
             self.rewind_timer(ctx);
-            if self.shared.may_run(&self.key).is_ok() {
+            if self.shared.may_run(&self.key, None).is_ok() {
                 self.shared.timer_due.do_send(TimerDue { key: self.key });
             }
         }

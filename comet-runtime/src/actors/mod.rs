@@ -14,7 +14,7 @@ use std::{
 };
 
 use actix::prelude::*;
-use comet_routing::{Contact, Key, clock::Clock};
+use comet_routing::{Contact, Key, Prefix, clock::Clock};
 use comet_store::{DeleteRecord, Flush, PutRecord, Record, ReleaseRecord, SaveLog, SaveState, StoreReader};
 use rand::Rng;
 use rand_chacha::ChaCha12Rng;
@@ -27,8 +27,12 @@ pub use self::{
     shard::{AsoStopped, Drain, Shard, ShardConfig, TimerDue},
 };
 use crate::{
-    ActivationError, Blueprint, Moment, Object, OpResult, Reach, Refusal, Request,
-    contact_policy::Allowances, cpu::CpuAccounts, sandbox::pool::VmPool, timers::TimerQueue,
+    ActivationError, Blueprint, Moment, Object, OpResult, Reach, Refusal, Report, Request,
+    blame::{Blame, Verdict},
+    contact_policy::Allowances,
+    cpu::CpuAccounts,
+    sandbox::pool::VmPool,
+    timers::TimerQueue,
 };
 
 /// Carries out a request that a handler made; the node answers when the swarm has.
@@ -81,6 +85,7 @@ pub(crate) struct Surroundings {
     /// What CPU time the objects have used, in memory or not.
     cpu: RefCell<CpuAccounts<Key>>,
     timers: RefCell<TimerQueue>,
+    blame: RefCell<Blame>,
     /// Set while the store does not take what changes, so that it is said once for all objects.
     outage: Cell<bool>,
 }
@@ -90,21 +95,34 @@ impl Surroundings {
         Moment { now: self.clock.wall_ms(), local: self.local, seed: self.rng.borrow_mut().next_u64() }
     }
 
-    /// Makes an object, at its own expense.
-    fn activate(&self, blueprint: &Blueprint) -> Result<Object, ActivationError> {
+    /// Makes an object, at the expense of the network that brings it, if one does, or else at its own.
+    fn activate(&self, blueprint: &Blueprint, from: Option<Prefix>) -> Result<Object, ActivationError> {
         let object = self.pool.activate(blueprint, self.moment());
-        self.charge(&blueprint.key, self.pool.last_cost());
+        let (cost, now) = (self.pool.last_cost(), self.clock.wall_ms());
+        match from {
+            Some(source) => self.blame.borrow_mut().charge(source, cost, now),
+            None => self.cpu.borrow_mut().charge(blueprint.key, cost, now),
+        }
         object
     }
 
-    /// Charges an object what was done for it.
-    fn charge(&self, key: &Key, cost: Duration) {
-        self.cpu.borrow_mut().charge(*key, cost, self.clock.wall_ms());
+    /// Charges a turn to whoever has to pay for it.
+    fn charge(&self, key: &Key, report: &Report) {
+        let (cost, now) = (report.cost, self.clock.wall_ms());
+        let source = report.caller.as_ref().and_then(|caller| caller.source(&self.local));
+        let verdict = Verdict::of(&report.end);
+        let own = self.blame.borrow_mut().settle(key, source, verdict, cost, now);
+        self.cpu.borrow_mut().charge(*key, own, now);
+        if report.caller.is_none() {
+            self.timers.borrow_mut().charge(cost, now);
+        }
     }
 
-    /// Says whether an object has CPU time left.
-    fn may_run(&self, key: &Key) -> Result<(), Refusal> {
-        match self.cpu.borrow().wait_ms(key, self.clock.wall_ms()) {
+    /// Says whether an object may run for a caller from this network.
+    fn may_run(&self, key: &Key, source: Option<Prefix>) -> Result<(), Refusal> {
+        let now = self.clock.wall_ms();
+        self.blame.borrow().admit(key, source, now)?;
+        match self.cpu.borrow().wait_ms(key, now) {
             0 => Ok(()),
             wait_ms => Err(Refusal::Spent {
                 what: "this object has used its CPU time".into(),

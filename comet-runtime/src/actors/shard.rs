@@ -9,7 +9,7 @@ use std::{
 
 use actix::prelude::*;
 use comet_routing::{
-    Contact, Key,
+    Contact, Key, Prefix,
     clock::{Clock, WallMs},
 };
 use comet_store::{
@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     Backstop, Caller, Limits, Object, Reach, Refusal, Trail, VmPool,
+    blame::Blame,
     cpu::{CpuAccounts, CpuRate},
     dht::Usage,
     object_log::ObjectLog,
@@ -85,6 +86,8 @@ pub struct ShardConfig {
     pub object_cpu: CpuRate,
     /// The CPU time of all timers together.
     pub timer_cpu: CpuRate,
+    /// What one network's failed requests may cost, at one object and at all of them.
+    pub failures: (CpuRate, CpuRate),
     /// The node, as handlers see it.
     pub local: Contact,
     /// State that handlers changed is saved within this time.
@@ -172,7 +175,8 @@ impl Shard {
         if let Visit::Release { version } = deliver.visit {
             return self.release(&record, version, deliver.reply);
         }
-        let activated = self.activate(&record);
+        let source = deliver.visit.caller().and_then(|caller| caller.source(&self.config.local));
+        let activated = self.activate(&record, source, None);
         if matches!(deliver.visit, Visit::Wake)
             && matches!(activated, Ok(_) | Err(Refusal::BadCode(_) | Refusal::Corrupt(_)))
         {
@@ -229,15 +233,21 @@ impl Shard {
         self.links.save.do_send(save);
     }
 
-    fn activate(&self, record: &Record) -> Result<Object, Refusal> {
+    /// Activates an object for a caller from a network, and perhaps at its expense.
+    fn activate(
+        &self,
+        record: &Record,
+        source: Option<Prefix>,
+        payer: Option<Prefix>,
+    ) -> Result<Object, Refusal> {
         let shared = self.shared();
         if self.active.len() >= self.config.active_max {
             return Err(Refusal::Overloaded("the node's sandbox".into()));
         }
-        shared.may_run(&record.key)?;
+        shared.may_run(&record.key, source)?;
         let blueprint = blueprint(record, shared.reach_of(record))
             .ok_or_else(|| Refusal::Invalid("a plain value has nothing to run".into()))?;
-        shared.activate(&blueprint).map_err(activation_refusal)
+        shared.activate(&blueprint, payer).map_err(activation_refusal)
     }
 
     fn enter(&mut self, key: Key, object: Addr<Aso>) {
@@ -321,7 +331,8 @@ impl Shard {
             reply.send(Err(Refusal::Stale { held_sequence: deleted.sequence })).ok();
             return;
         }
-        match self.activate(&record) {
+        let source = caller.source(&self.config.local);
+        match self.activate(&record, source, source) {
             Ok(object) => {
                 let arrival = Arrival { caller, trail, reply };
                 let object = Aso::arriving(self.shared(), object, record, arrival).start();
@@ -371,7 +382,7 @@ impl Shard {
             if !mine || self.active.contains_key(&key) || skipped.contains(&key) {
                 continue;
             }
-            if shared.may_run(&key).is_ok() {
+            if shared.may_run(&key, None).is_ok() {
                 skipped.extend(self.enter_timer(key, now));
             } else {
                 skipped.push(key);
@@ -442,6 +453,7 @@ impl Actor for Shard {
             rng: self.config.rng.clone().into(),
             allowances: Default::default(),
             cpu: CpuAccounts::new(self.config.object_cpu, CPU_ACCOUNTS_MAX).into(),
+            blame: Blame::new(self.config.failures.0, self.config.failures.1).into(),
             timers: TimerQueue::new(self.config.timer_cpu, self.config.clock.wall_ms()).into(),
             outage: Default::default(),
         }));

@@ -223,6 +223,11 @@ impl Vm {
         self.has_room()
     }
 
+    /// True if a script has been compiled here already.
+    pub(crate) fn knows(&self, code: &Code) -> bool {
+        self.prototypes.borrow().contains_key(&code.hash)
+    }
+
     /// The compiled script, shared by all objects of this VM with that code.
     pub(crate) fn prototype(&self, code: &Code) -> Result<Function, CompileError> {
         if let Some(compiled) = self.prototypes.borrow().get(&code.hash) {

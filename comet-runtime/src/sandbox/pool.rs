@@ -9,6 +9,9 @@ use std::{
 use super::{Backstop, Vm};
 use crate::{ActivationError, Blueprint, Limits, Moment, Object};
 
+/// What a byte of new code costs at least, in nanoseconds: 16 KiB take a millisecond to compile.
+const COMPILE_NS_PER_BYTE: u64 = 64;
+
 /// Gives each new object a VM with room, and makes another VM when there is none.
 pub struct VmPool {
     limits: Rc<Limits>,
@@ -34,9 +37,11 @@ impl VmPool {
             Some(vm) => vm,
             None => self.build()?,
         };
+        let compiled = if vm.knows(&blueprint.code) { 0 } else { blueprint.code.source.len() as u64 };
         vm.begin_work();
         let object = Object::activate(&vm, blueprint, moment);
-        self.last_cost.set(vm.cost_of_work(vm.steps()));
+        let compiled = Duration::from_nanos(COMPILE_NS_PER_BYTE * compiled);
+        self.last_cost.set(vm.cost_of_work(vm.steps()).max(compiled));
         object
     }
 

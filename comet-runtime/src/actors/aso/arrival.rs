@@ -35,7 +35,7 @@ impl Aso {
         let Some(blueprint) = errand::blueprint(&record, self.shared.reach_of(&record)) else {
             return self.become_plain(record, arrival, ctx);
         };
-        match self.shared.activate(&blueprint) {
+        match self.shared.activate(&blueprint, arrival.caller.source(&self.shared.local)) {
             Ok(mut object) => {
                 if self.is_unsaved() {
                     // Whatever becomes of the arrival, this state was answered for.

@@ -20,6 +20,7 @@ use super::*;
 use crate::{
     Backstop, Failure, Limits, OpOutcome, OpResult, Origin, Reach, Value, VmPool,
     actors::{Links, Perform, Surroundings},
+    blame::Blame,
     cpu::{CpuAccounts, CpuRate},
     state,
     timers::{TimerQueue, first_due, next_due},
@@ -121,6 +122,7 @@ impl World {
             rng: ChaCha12Rng::seed_from_u64(1).into(),
             allowances: RefCell::default(),
             cpu: CpuAccounts::new(CpuRate::daily(10), 100).into(),
+            blame: Blame::new(CpuRate::daily(86_400), CpuRate::daily(86_400)).into(),
             timers: TimerQueue::new(CpuRate::daily(86_400), NOW).into(),
             outage: Default::default(),
         })

@@ -32,8 +32,9 @@ pub(super) struct Pending {
 impl Aso {
     /// Runs an event's handler.
     pub(super) fn run(&mut self, event: &Event, trail: Trail, errand: Errand, ctx: &mut Context<Self>) {
+        let source = event.caller().and_then(|caller| caller.source(&self.shared.local));
         if self.object.has(event.handler())
-            && let Err(refusal) = self.shared.may_run(&self.key)
+            && let Err(refusal) = self.shared.may_run(&self.key, source)
         {
             return self.refuse(errand, refusal, ctx);
         }
@@ -92,11 +93,7 @@ impl Aso {
 
     /// Keeps, sends and answers what a turn came to; `pending` is the run that ended with it.
     fn settle(&mut self, report: Report, pending: Option<Pending>, ctx: &mut Context<Self>) {
-        let (cost, by_timer) = (report.cost, report.caller.is_none());
-        self.shared.charge(&self.key, cost);
-        if by_timer {
-            self.shared.timers.borrow_mut().charge(cost, self.shared.clock.wall_ms());
-        }
+        self.shared.charge(&self.key, &report);
         let Report { callback, end, usage, requests, log, state, delete_self, .. } = report;
         match callback {
             // Its next turn reports this one's as well.

@@ -1,5 +1,7 @@
 //! The shard over a real store in memory, under paused time.
 
+mod cpu;
+
 use bytes::Bytes;
 use comet_routing::NodeId;
 use comet_store::{
@@ -8,6 +10,7 @@ use comet_store::{
 use rand::SeedableRng;
 
 use super::*;
+use crate::blame::failure_rates;
 use crate::timers::TIMER_SHARE;
 use crate::{Failure, OpOutcome, OpResult, Origin, Value, actors::Perform};
 
@@ -60,6 +63,16 @@ impl World {
     }
 
     fn with(active_max: usize, limits: Limits, object_cpu: CpuRate, timer_cpu: CpuRate) -> Self {
+        Self::judging(active_max, limits, object_cpu, timer_cpu, None)
+    }
+
+    fn judging(
+        active_max: usize,
+        limits: Limits,
+        object_cpu: CpuRate,
+        timer_cpu: CpuRate,
+        failures: Option<(CpuRate, CpuRate)>,
+    ) -> Self {
         tokio::time::pause();
         let clock = Clock::starting_at(NOW);
         let (writer, reader) = in_memory(StoreConfig::default());
@@ -85,6 +98,7 @@ impl World {
                 reach: Reach::Strict,
                 publishers: Arc::new([PUBLISHER].into()),
                 object_cpu,
+                failures: failures.unwrap_or_else(failure_rates),
                 timer_cpu,
                 local: node(9),
                 state_flush: Duration::from_millis(200),
@@ -439,92 +453,4 @@ async fn a_signed_object_still_reaches_any_key_after_it_has_left_memory() {
     pass(IDLE * 3).await;
     assert!(!world.is_active("a"));
     assert_eq!(world.get("a", "").await, Ok(Value::Int(1)));
-}
-
-/// Ticks once a minute, for 45 ms by its steps.
-const BUSY: &str = "aso.n = 0
-    aso.timer = 60
-    function aso:onGet() return self.n end
-    function aso:onTimer() self.n = self.n + 1 for _ = 1, 900 do end end";
-
-/// Ten minutes of a shard with 1,000 objects whose timers would take 75 % of its time; returns the ticks.
-async fn crowd(timer_cpu: CpuRate) -> i64 {
-    let world = World::with_cpu(1_000, CpuRate::daily(86_400), timer_cpu);
-    world.put("honest", 1, Some(COUNTER)).await.expect("it is stored");
-    for n in 0..1_000 - 1 {
-        world.put(&format!("busy {n}"), 1, Some(BUSY)).await.expect("it is stored");
-    }
-    for minute in 1..=10 {
-        pass(Duration::from_secs(60)).await;
-        let asked = world.clock.wall_ms();
-        let Ok(Value::Int(gets)) = world.get("honest", "").await else { panic!("no answer") };
-        assert_eq!(world.clock.wall_ms(), asked, "a get waits for no timer");
-        assert_eq!(gets % 100, minute);
-    }
-    let mut ticks = 0;
-    for n in 0..1_000 - 1 {
-        let Ok(Value::Int(ticked)) = world.get(&format!("busy {n}"), "").await else { panic!("no answer") };
-        ticks += ticked;
-    }
-    ticks
-}
-
-#[actix::test]
-async fn timers_take_a_tenth_of_a_shards_time_while_gets_go_on() {
-    let ticks = crowd(timer_share()).await;
-    assert!((1_000..=1_340).contains(&ticks), "{ticks} ticks of 45 ms in 600 s");
-}
-
-#[actix::test]
-async fn without_their_share_timers_take_all_the_time_that_they_want() {
-    let ticks = crowd(CpuRate::daily(864_000)).await;
-    assert!(ticks > 9_000, "the control: {ticks} ticks of 45 ms in 600 s");
-}
-
-/// Spends 45 ms by its steps in each get.
-const HEAVY: &str = "aso.timer = 60
-    function aso:onTimer() log('tick') end
-    function aso:onGet() for _ = 1, 900 do end return true end";
-
-async fn gets_until_refused(world: &World) -> (usize, Refusal) {
-    for gets in 0..1_000 {
-        if let Err(refusal) = world.get("a", "").await {
-            return (gets, refusal);
-        }
-    }
-    (1_000, Refusal::NotFound)
-}
-
-async fn ticks(world: &World) -> usize {
-    match world.replica.serve(Key::of("a"), Visit::Log).await {
-        Ok(Served::Logged(lines)) => lines.len(),
-        other => panic!("no log: {other:?}"),
-    }
-}
-
-#[actix::test]
-async fn an_object_that_has_used_its_cpu_time_rests_in_memory_or_not() {
-    let world = World::with_cpu(10, CpuRate::daily(10), timer_share());
-    world.put("a", 1, Some(HEAVY)).await.expect("it is stored");
-    world.put("b", 1, Some(COUNTER)).await.expect("it is stored");
-    let (gets, refusal) = gets_until_refused(&world).await;
-    assert!((215..=223).contains(&gets), "{gets} of 45 ms in ten seconds");
-    let Refusal::Spent { what, wait_seconds } = refusal else { panic!("another refusal: {refusal:?}") };
-    assert_eq!(what, "this object has used its CPU time");
-    assert!((1..=400).contains(&wait_seconds), "{wait_seconds} s until its debt is paid");
-    let before = ticks(&world).await;
-    pass(Duration::from_secs(wait_seconds) - Duration::from_secs(5)).await;
-    assert_eq!(ticks(&world).await, before, "its timer rests");
-    assert!(!world.is_active("a"), "it has left memory");
-    assert!(matches!(world.get("a", "").await, Err(Refusal::Spent { .. })), "and comes back as poor");
-    assert_eq!(world.get("b", "").await, Ok(Value::Int(1)), "others do not pay for it");
-    pass(Duration::from_secs(10)).await;
-    assert_eq!(world.get("a", "").await, Ok(Value::Bool(true)));
-}
-
-#[actix::test]
-async fn without_an_account_an_object_uses_what_it_is_asked_for() {
-    let world = World::with_cpu(10, CpuRate::daily(86_400), timer_share());
-    world.put("a", 1, Some(HEAVY)).await.expect("it is stored");
-    assert_eq!(gets_until_refused(&world).await.0, 1_000, "the control");
 }
