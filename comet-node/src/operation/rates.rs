@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use comet_routing::{Prefix, is_private, table::PrivateRanges};
+use comet_routing::{Prefix, PrivateRanges, is_private};
 use comet_runtime::Refusal;
 
 /// What one network may ask of a node.
