@@ -1,33 +1,33 @@
 //! Joining the swarm, and staying in it.
 //!
-//! The actor greets the configured peers and the contacts saved by an earlier run, looks its own id up, and
-//! tries again with growing, jittered pauses for as long as the routing table is empty. It saves the table's
-//! contacts now and then, so that the next start does not depend on the configured peers. Nodes that are heard
-//! of on the local network are greeted as well, whenever that is.
+//! The actor greets the configured peers and some of the contacts saved by earlier runs, looks its own id up, and
+//! tries again with growing, jittered pauses for as long as the routing table is empty. If those who answered are
+//! of few networks it goes on greeting saved contacts, so that nobody has a starting node to himself by being the
+//! first to answer. It saves the table's contacts now and then, beside those of earlier runs, so that the next start
+//! does not depend on the configured peers. Nodes that are heard of on the local network are greeted as well,
+//! whenever that is.
 
 use std::{net::SocketAddr, time::Duration};
 
 use actix::prelude::*;
-use bytes::Bytes;
 use comet_routing::{
-    Contact, NodeId,
+    Contact, Diversity, NodeId,
     actor::{ContactReached, Contacts, FindNode, TableSize},
 };
-use comet_runtime::{Bounds, Value};
 use comet_store::SaveMeta;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use rand::RngExt;
 use rand_chacha::ChaCha12Rng;
 use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
 
-use crate::{operation::Pauses, transport::Greet};
+use crate::{address_book::AddressBook, operation::Pauses, transport::Greet};
 
 /// The name under which contacts are saved in the store.
 pub const CONTACTS_META: &str = "contacts";
-/// Contacts that are saved and read back at most.
-const CONTACTS_SAVED_MAX: usize = 200;
 /// Saved contacts that one attempt greets at most.
 const GREETED_AT_ONCE_MAX: usize = 16;
+/// Networks from which somebody has to have answered before a start is satisfied, if so many are remembered.
+const NETWORKS_MIN: usize = 3;
 /// How long one greeting may take.
 const GREET_DEADLINE: Duration = Duration::from_secs(5);
 /// How long an attempt goes on listening once somebody has answered; whoever answers later is met all the same.
@@ -64,6 +64,16 @@ pub struct Meet {
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub struct SaveContacts;
+
+/// What came of greeting an address.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+struct Greeted {
+    /// The remembered contact that should be there, if it is one.
+    expected: Option<Contact>,
+    /// Who answered.
+    by: Option<Contact>,
+}
 
 /// How often, and after which pause, a node tries to join.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -109,7 +119,12 @@ pub struct Connections {
 pub struct Bootstrap {
     own: NodeId,
     peers: Vec<String>,
-    saved: Vec<Contact>,
+    book: AddressBook,
+    /// Remembered contacts that were greeted in this run, and whoever else answered.
+    greeted: Vec<Contact>,
+    /// Who answered a greeting, until they are of enough networks.
+    answered: Vec<Contact>,
+    diversity: Diversity,
     to: Connections,
     rng: ChaCha12Rng,
     persistence: Persistence,
@@ -120,17 +135,33 @@ pub struct Bootstrap {
 }
 
 impl Bootstrap {
-    /// Joins through `peers` (`HOST:PORT`, resolved anew at each attempt) and `saved` contacts.
+    /// Joins through `peers` (`HOST:PORT`, resolved anew at each attempt) and contacts of the `book`; `diversity` says
+    /// what counts as a network.
     pub fn new(
         own: NodeId,
         peers: Vec<String>,
-        saved: Vec<Contact>,
+        book: AddressBook,
+        diversity: Diversity,
         to: Connections,
         rng: ChaCha12Rng,
     ) -> Self {
         let met = Pauses::new(MEETING_PAUSE, MEETINGS_REMEMBERED_MAX);
         let (persistence, waiting) = (Persistence::default(), Some(Vec::new()));
-        Self { own, peers, saved, to, rng, persistence, met, meetings: 0, waiting }
+        let (greeted, answered) = (Vec::new(), Vec::new());
+        Self {
+            own,
+            peers,
+            book,
+            greeted,
+            answered,
+            diversity,
+            to,
+            rng,
+            persistence,
+            met,
+            meetings: 0,
+            waiting,
+        }
     }
 
     fn check(&mut self, ctx: &mut Context<Self>) {
@@ -143,24 +174,58 @@ impl Bootstrap {
 
     /// Greets everybody who might let this node in, then looks the own id up.
     fn join(&mut self, ctx: &mut Context<Self>) {
-        let peers = self.peers.clone();
-        let saved: Vec<_> = self.saved.iter().take(GREETED_AT_ONCE_MAX).map(|contact| contact.addr).collect();
-        // The next attempt begins with others of the saved contacts.
-        let greeted = saved.len();
-        self.saved.rotate_left(greeted);
-        let (greet, reached) = (self.to.greet.clone(), self.to.reached.clone());
-        let find_node = self.to.find_node.clone();
-        let own = self.own;
+        if self.greeted.len() >= self.book.len() {
+            self.greeted.clear();
+        }
+        let attempt = self.attempt(self.peers.clone(), ctx);
+        ctx.spawn(attempt.map(|met, actor, ctx| {
+            actor.first_attempt_is_over();
+            if met > 0 {
+                log::info!("joined the swarm; {met} of the nodes it knows answered at once");
+                ctx.run_later(GREET_DEADLINE, Self::widen);
+                return actor.rest(ctx);
+            }
+            let alone = actor.peers.is_empty() && actor.book.is_empty();
+            let pause = actor.persistence.after_failure(&mut actor.rng);
+            if !alone {
+                log::warn!("no configured peer answers; trying again in {:.0} s", pause.as_secs_f64());
+            }
+            ctx.run_later(pause, Self::check);
+        }));
+    }
+
+    /// Greets more of the remembered contacts, unless those who answered are of enough networks.
+    fn widen(&mut self, ctx: &mut Context<Self>) {
+        let enough = self.diversity.networks(&self.answered) >= NETWORKS_MIN;
+        if enough || self.greeted.len() >= self.book.len() {
+            return;
+        }
+        let attempt = self.attempt(Vec::new(), ctx);
+        ctx.spawn(attempt.map(|_, _, ctx| {
+            ctx.run_later(GREET_DEADLINE, Self::widen);
+        }));
+    }
+
+    /// Greets these peers and some of the remembered contacts that were not greeted yet; if anybody answers, looks
+    /// the own id up. Gives the number of those who answered at once.
+    fn attempt(&mut self, peers: Vec<String>, ctx: &mut Context<Self>) -> ResponseActFuture<Self, usize> {
+        let saved = self.book.pick(GREETED_AT_ONCE_MAX, &self.greeted, self.diversity, &mut self.rng);
+        self.greeted.extend(&saved);
+        let (greet, find_node) = (self.to.greet.clone(), self.to.find_node.clone());
+        let (own, this) = (self.own, ctx.address());
         let attempt = async move {
-            let addrs = resolve(&peers).await.into_iter().chain(saved);
-            let greetings: FuturesUnordered<_> = addrs
-                .map(|addr| {
-                    let (greet, reached) = (greet.clone(), reached.clone());
+            let peers = resolve(&peers).await.into_iter().map(|addr| (addr, None));
+            let saved = saved.into_iter().map(|contact| (contact.addr, Some(contact)));
+            let greetings: FuturesUnordered<_> = peers
+                .chain(saved)
+                .map(|(addr, expected)| {
+                    let (greet, this) = (greet.clone(), this.clone());
                     actix_rt::spawn(async move {
                         let greeted = greet.send(Greet { addr, deadline: GREET_DEADLINE }).await;
-                        let contact = greeted.ok()?.ok().filter(|contact| contact.id != own)?;
-                        reached.do_send(ContactReached { contact });
-                        Some(contact)
+                        let by = greeted.ok().and_then(Result::ok).filter(|contact| contact.id != own);
+                        // The table has to know it before the lookup begins.
+                        this.send(Greeted { expected, by }).await.ok();
+                        by
                     })
                 })
                 .collect();
@@ -170,19 +235,7 @@ impl Bootstrap {
             }
             met
         };
-        ctx.spawn(attempt.into_actor(self).map(|met, actor, ctx| {
-            actor.first_attempt_is_over();
-            if met > 0 {
-                log::info!("joined the swarm; {met} of the nodes it knows answered at once");
-                return actor.rest(ctx);
-            }
-            let alone = actor.peers.is_empty() && actor.saved.is_empty();
-            let pause = actor.persistence.after_failure(&mut actor.rng);
-            if !alone {
-                log::warn!("no configured peer answers; trying again in {:.0} s", pause.as_secs_f64());
-            }
-            ctx.run_later(pause, Self::check);
-        }));
+        Box::pin(attempt.into_actor(self))
     }
 
     fn first_attempt_is_over(&mut self) {
@@ -195,24 +248,27 @@ impl Bootstrap {
     fn rest(&mut self, ctx: &mut Context<Self>) {
         self.first_attempt_is_over();
         let pause = self.persistence.after_success(&mut self.rng);
-        ctx.spawn(self.save().into_actor(self).map(|saved, actor, _| {
-            if let Some(saved) = saved {
-                actor.saved = saved;
-            }
-        }));
+        let saving = self.save();
+        ctx.spawn(saving);
         ctx.run_later(pause, Self::check);
     }
 
-    /// Saves the table's contacts, and returns them unless there are none.
-    fn save(&self) -> impl Future<Output = Option<Vec<Contact>>> + use<> {
-        let (contacts, save) = (self.to.contacts.clone(), self.to.save.clone());
-        async move {
-            let mut known = contacts.send(Contacts).await.ok().filter(|known| !known.is_empty())?;
-            known.truncate(CONTACTS_SAVED_MAX);
-            let value = encode_contacts(&known);
-            save.send(SaveMeta { name: CONTACTS_META.into(), value }).await.ok();
-            Some(known)
-        }
+    /// Saves the table's contacts beside those of earlier runs.
+    fn save(&self) -> ResponseActFuture<Self, ()> {
+        let known = self.to.contacts.send(Contacts).into_actor(self);
+        Box::pin(known.then(|known, actor, _| {
+            let known = known.unwrap_or_default();
+            let saving = (!known.is_empty()).then(|| {
+                actor.book.note_known(known, &mut actor.rng);
+                actor.to.save.send(SaveMeta { name: CONTACTS_META.into(), value: actor.book.encode() })
+            });
+            async move {
+                if let Some(saving) = saving {
+                    saving.await.ok();
+                }
+            }
+            .into_actor(actor)
+        }))
     }
 }
 
@@ -245,19 +301,6 @@ async fn resolve(peers: &[String]) -> Vec<SocketAddr> {
         }
     }
     found
-}
-
-/// Contacts as the store keeps them.
-pub fn encode_contacts(contacts: &[Contact]) -> Bytes {
-    Value::List(contacts.iter().copied().map(Value::Node).collect()).encode()
-}
-
-/// Contacts read back from the store; a damaged entry is no reason not to start.
-pub fn decode_contacts(bytes: &[u8]) -> Vec<Contact> {
-    let bounds = Bounds { bytes: 64 * 1024, depth: 1 };
-    let Ok(Value::List(items)) = Value::decode(bytes, bounds) else { return Vec::new() };
-    let contact = |item| if let Value::Node(contact) = item { Some(contact) } else { None };
-    items.into_iter().filter_map(contact).take(CONTACTS_SAVED_MAX).collect()
 }
 
 impl Actor for Bootstrap {
@@ -303,20 +346,42 @@ impl Handler<Meet> for Bootstrap {
     }
 }
 
+impl Handler<Greeted> for Bootstrap {
+    type Result = ();
+
+    fn handle(&mut self, Greeted { expected, by }: Greeted, _: &mut Self::Context) {
+        if let Some(contact) = by {
+            self.to.reached.do_send(ContactReached { contact });
+            if !self.greeted.contains(&contact) {
+                self.greeted.push(contact);
+            }
+            if self.diversity.networks(&self.answered) < NETWORKS_MIN {
+                self.answered.push(contact);
+            }
+        }
+        // While nobody answers it is this node that is not connected.
+        if let Some(expected) = expected.filter(|expected| by.is_none_or(|by| by.id != expected.id))
+            && !self.answered.is_empty()
+        {
+            self.book.on_silence(&expected);
+        }
+    }
+}
+
 impl Handler<SaveContacts> for Bootstrap {
-    type Result = ResponseFuture<()>;
+    type Result = ResponseActFuture<Self, ()>;
 
     fn handle(&mut self, _: SaveContacts, _: &mut Self::Context) -> Self::Result {
-        let saving = self.save();
-        Box::pin(async move {
-            saving.await;
-        })
+        self.save()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::{
+        net::IpAddr,
+        sync::{Arc, Mutex},
+    };
 
     use comet_routing::{actor::FindNodeError, lookup::Outcome};
     use comet_store::StoreError;
@@ -325,6 +390,26 @@ mod tests {
 
     use super::*;
     use crate::transport::TransportError;
+
+    /// How long those take to answer that are not nearby.
+    const HONEST_AFTER: Duration = Duration::from_secs(2);
+
+    /// The node at this address.
+    fn at(addr: SocketAddr) -> Contact {
+        let mut id = [1; 32];
+        if let IpAddr::V4(v4) = addr.ip() {
+            id[..4].copy_from_slice(&v4.octets());
+        }
+        Contact::new(NodeId::from_bytes(id), addr)
+    }
+
+    fn honest(n: u8) -> Contact {
+        at(([198, 18, n, 1], 7400).into())
+    }
+
+    fn is_honest(addr: &SocketAddr) -> bool {
+        matches!(addr.ip(), IpAddr::V4(v4) if v4.octets()[..2] == [198, 18])
+    }
 
     /// Stands for transport, router and store at once; tells what it was asked, and when.
     struct Probe {
@@ -345,14 +430,18 @@ mod tests {
     }
 
     impl Handler<Greet> for Probe {
-        type Result = Result<Contact, TransportError>;
+        type Result = ResponseFuture<Result<Contact, TransportError>>;
 
-        fn handle(&mut self, message: Greet, _: &mut Self::Context) -> Self::Result {
-            self.note(format!("greet {}", message.addr));
-            if self.start.elapsed() < *self.answers_from.lock().expect("not poisoned") {
-                return Err(TransportError::Unreachable);
-            }
-            Ok(Contact::new(NodeId::from_bytes([1; 32]), message.addr))
+        fn handle(&mut self, Greet { addr, .. }: Greet, _: &mut Self::Context) -> Self::Result {
+            self.note(format!("greet {addr}"));
+            let answers = self.start.elapsed() >= *self.answers_from.lock().expect("not poisoned");
+            let late = if is_honest(&addr) { HONEST_AFTER } else { Duration::ZERO };
+            Box::pin(async move {
+                if !late.is_zero() {
+                    tokio::time::sleep(late).await;
+                }
+                if answers { Ok(at(addr)) } else { Err(TransportError::Unreachable) }
+            })
         }
     }
 
@@ -393,7 +482,8 @@ mod tests {
         type Result = Result<(), StoreError>;
 
         fn handle(&mut self, message: SaveMeta, _: &mut Self::Context) -> Self::Result {
-            self.note(format!("save {} {}", message.name, decode_contacts(&message.value).len()));
+            let book = AddressBook::decode(&message.value);
+            self.note(format!("save {} {}", message.name, book.len()));
             Ok(())
         }
     }
@@ -401,10 +491,10 @@ mod tests {
     type Notes = mpsc::UnboundedReceiver<(u64, String)>;
 
     fn start(answers_from: Duration) -> Notes {
-        start_with(answers_from, vec!["127.0.0.1:7400".to_owned()]).1
+        start_with(answers_from, vec!["127.0.0.1:7400".to_owned()], AddressBook::default()).1
     }
 
-    fn start_with(answers_from: Duration, peers: Vec<String>) -> (Addr<Bootstrap>, Notes) {
+    fn start_with(answers_from: Duration, peers: Vec<String>, book: AddressBook) -> (Addr<Bootstrap>, Notes) {
         let (heard, notes) = mpsc::unbounded_channel();
         let answers_from = Arc::new(Mutex::new(answers_from));
         let probe = Probe { heard, start: Instant::now(), answers_from, known: Vec::new() }.start();
@@ -417,7 +507,8 @@ mod tests {
             save: probe.recipient(),
         };
         let own = NodeId::from_bytes([0xab; 32]);
-        (Bootstrap::new(own, peers, Vec::new(), to, ChaCha12Rng::seed_from_u64(1)).start(), notes)
+        let rng = ChaCha12Rng::seed_from_u64(1);
+        (Bootstrap::new(own, peers, book, Diversity::default(), to, rng).start(), notes)
     }
 
     #[actix::test]
@@ -450,7 +541,7 @@ mod tests {
     #[actix::test]
     async fn whoever_is_heard_of_is_greeted_once_in_a_while_and_the_node_then_looks_itself_up() {
         tokio::time::pause();
-        let (bootstrap, mut notes) = start_with(Duration::ZERO, Vec::new());
+        let (bootstrap, mut notes) = start_with(Duration::ZERO, Vec::new(), AddressBook::default());
         let addr = SocketAddr::from(([192, 168, 0, 7], 7400));
         for _ in 0..3 {
             bootstrap.send(Meet { addr }).await.expect("it runs");
@@ -461,10 +552,42 @@ mod tests {
         assert_eq!(notes.try_recv().ok(), None, "the others came too soon");
     }
 
+    fn book_of(count: u8) -> AddressBook {
+        let mut book = AddressBook::default();
+        book.note_known((0..count).map(honest).collect(), &mut ChaCha12Rng::seed_from_u64(2));
+        book
+    }
+
+    /// What a node with this book has saved after five seconds and after two minutes, when the configured peer,
+    /// an attacker's, answers at once and everybody else two seconds later; and how many others it has greeted.
+    async fn besieged(book: AddressBook) -> (String, String, usize) {
+        let (_bootstrap, mut notes) = start_with(Duration::ZERO, vec!["203.0.113.1:7400".to_owned()], book);
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        let notes: Vec<_> = std::iter::from_fn(|| notes.try_recv().ok()).collect();
+        let saved = |until| {
+            let mut saves = notes.iter().filter(|(at, what)| *at < until && what.starts_with("save"));
+            saves.next_back().map(|(_, what)| what.clone()).unwrap_or_default()
+        };
+        let greeted = notes.iter().filter(|(_, what)| what.starts_with("greet 198.18")).count();
+        (saved(5), saved(120), greeted)
+    }
+
+    #[actix::test]
+    async fn an_attacker_who_answers_first_neither_keeps_others_out_nor_has_them_forgotten() {
+        tokio::time::pause();
+        let (at_once, later, greeted) = besieged(book_of(100)).await;
+        assert_eq!(at_once, "save contacts 101");
+        assert_eq!(later, "save contacts 101", "the sixteen that were greeted, the attacker, and all others");
+        assert_eq!(greeted, 16);
+        let (at_once, later, _) = besieged(book_of(100).replacing()).await;
+        assert_eq!(at_once, "save contacts 1", "the control: nobody else is remembered");
+        assert_eq!(later, "save contacts 17");
+    }
+
     #[actix::test]
     async fn few_are_greeted_at_a_time() {
         tokio::time::pause();
-        let (bootstrap, mut notes) = start_with(Duration::ZERO, Vec::new());
+        let (bootstrap, mut notes) = start_with(Duration::ZERO, Vec::new(), AddressBook::default());
         for n in 1..=20 {
             bootstrap.do_send(Meet { addr: SocketAddr::from(([192, 168, 0, n], 7400)) });
         }
@@ -481,12 +604,5 @@ mod tests {
         let pauses: Vec<_> = (0..50).map(|_| persistence.after_failure(&mut rng)).collect();
         assert!(pauses.iter().all(|pause| (PAUSE_MAX.mul_f64(0.8)..PAUSE_MAX.mul_f64(1.2)).contains(pause)));
         assert!(pauses.windows(2).any(|pair| pair[0] != pair[1]));
-    }
-
-    #[test]
-    fn damaged_contacts_are_no_contacts() {
-        assert_eq!(decode_contacts(b"rubbish"), Vec::new());
-        let contact = Contact::new(NodeId::from_bytes([2; 32]), ([192, 0, 2, 1], 7400).into());
-        assert_eq!(decode_contacts(&encode_contacts(&[contact])), vec![contact]);
     }
 }

@@ -1,6 +1,7 @@
 //! A Comet node: transport between nodes, replication, and the interfaces for clients.
 
 pub mod actors;
+pub mod address_book;
 pub mod bootstrap;
 pub mod cli;
 pub mod client;

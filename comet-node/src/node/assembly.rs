@@ -30,7 +30,8 @@ use crate::{
         Access, Connect, Coordinator, CoordinatorConfig, Courier, CourierConfig, Desk, Prober, Replicator,
         ReplicatorConfig, Responder, ResponderConfig, RouterLinks, Scout, Surveyor,
     },
-    bootstrap::{Bootstrap, CONTACTS_META, Connections, Joined, Meet, SaveContacts, decode_contacts},
+    address_book::AddressBook,
+    bootstrap::{Bootstrap, CONTACTS_META, Connections, Joined, Meet, SaveContacts},
     client::{Client, NodeFacts},
     config::{ContactPolicy, NodeConfig, PrivateNetworks},
     operation::{Company, Gate, OwnRole, RateLimits},
@@ -322,18 +323,18 @@ impl Parts<'_> {
         self.stages.network.seat(seat, move || Replicator::new(surveyor, config, rng))
     }
 
-    /// The contacts of the run before.
-    fn saved_contacts(&self) -> Vec<Contact> {
+    /// The contacts of earlier runs.
+    fn saved_contacts(&self) -> AddressBook {
         match self.reader.meta(CONTACTS_META) {
-            Ok(saved) => saved.map_or_else(Vec::new, |bytes| decode_contacts(&bytes)),
+            Ok(saved) => saved.map_or_else(AddressBook::default, |bytes| AddressBook::decode(&bytes)),
             Err(error) => {
                 log::warn!("the saved contacts cannot be read: {error}");
-                Vec::new()
+                AddressBook::default()
             }
         }
     }
 
-    fn company(&self, saved: &[Contact]) -> Company {
+    fn company(&self, saved: &AddressBook) -> Company {
         let node = &self.config.node;
         Company {
             has_peers: !node.peers.is_empty() || node.mdns,
@@ -342,7 +343,7 @@ impl Parts<'_> {
         }
     }
 
-    fn start_bootstrap(&mut self, router: &Addr<Router>, saved: Vec<Contact>) -> Addr<Bootstrap> {
+    fn start_bootstrap(&mut self, router: &Addr<Router>, saved: AddressBook) -> Addr<Bootstrap> {
         let to = Connections {
             greet: self.transport.greet.clone(),
             reached: router.clone().recipient(),
@@ -352,7 +353,8 @@ impl Parts<'_> {
             save: self.store.clone().recipient(),
         };
         let (own, peers, rng) = (self.own.id, self.config.node.peers.clone(), child(&mut self.rng));
-        self.stages.network.start(move || Bootstrap::new(own, peers, saved, to, rng))
+        let diversity = self.router_config().diversity();
+        self.stages.network.start(move || Bootstrap::new(own, peers, saved, diversity, to, rng))
     }
 }
 
