@@ -480,7 +480,8 @@ impl Router {
     }
 
     fn probe(&mut self, to: Contact) {
-        if self.probes.begin(to.id, self.clock.now())
+        let prefix = self.config.diversity().prefix_of(&to);
+        if self.probes.begin(to.id, prefix, self.clock.now())
             && self.outbound.probe.try_send(SendProbe { to }).is_err()
         {
             self.probes.on_unmade(&to.id);

@@ -3,16 +3,23 @@
 //! A probe is a connection made to an address for no other purpose than to see whether it can be made. A node
 //! that sits behind a network which lets nobody in keeps asking its peers things, and would keep them probing:
 //! so the pause between two probes of one node doubles each time in vain.
+//!
+//! Ids cost nothing, addresses do. A host that shows up under ever new ids gets no more probes than the limits for
+//! its network leave it, so that it neither takes the places of others nor has this node dial it all the time.
 
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
 
-use crate::NodeId;
+use crate::{NodeId, Prefix};
 
 /// Probes under way.
 const UNDER_WAY_MAX: usize = 64;
+/// Of them to one network.
+const UNDER_WAY_OF_PREFIX_MAX: usize = 2;
+/// The pause between two probes to one network. It has three places in the table.
+const PREFIX_PAUSE: Duration = Duration::from_secs(1);
 /// A probe about which nothing was heard for this long no longer counts as under way.
 const FORGOTTEN: Duration = Duration::from_secs(10);
 /// The pause after a probe. Shorter than the time between two refreshes, each of which tries some lost contacts.
@@ -25,8 +32,16 @@ const REMEMBERED_MAX: usize = 4_096;
 /// Probes under way, and those of a while ago.
 #[derive(Debug, Default)]
 pub(crate) struct Probes {
-    under_way: BTreeMap<NodeId, Instant>,
+    under_way: BTreeMap<NodeId, UnderWay>,
     remembered: BTreeMap<NodeId, Probed>,
+    /// When networks were probed, within the last [`PREFIX_PAUSE`].
+    prefixes: BTreeMap<Prefix, Instant>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct UnderWay {
+    since: Instant,
+    prefix: Option<Prefix>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -44,9 +59,13 @@ impl Probed {
 }
 
 impl Probes {
-    /// True if this node may be probed now; it then counts as being probed.
-    pub(crate) fn begin(&mut self, id: NodeId, now: Instant) -> bool {
-        self.under_way.retain(|_, at| now.saturating_duration_since(*at) < FORGOTTEN);
+    /// True if this node may be probed now; it then counts as being probed. `prefix` is its network, if that counts.
+    pub(crate) fn begin(&mut self, id: NodeId, prefix: Option<Prefix>, now: Instant) -> bool {
+        self.under_way.retain(|_, probe| now.saturating_duration_since(probe.since) < FORGOTTEN);
+        self.prefixes.retain(|_, at| now.saturating_duration_since(*at) < PREFIX_PAUSE);
+        if prefix.is_some_and(|prefix| self.is_crowded(prefix)) {
+            return false;
+        }
         if self.under_way.len() >= UNDER_WAY_MAX || self.under_way.contains_key(&id) {
             return false;
         }
@@ -59,9 +78,17 @@ impl Probes {
         if self.remembered.len() >= REMEMBERED_MAX && !self.remembered.contains_key(&id) {
             return false;
         }
-        self.under_way.insert(id, now);
+        self.under_way.insert(id, UnderWay { since: now, prefix });
+        if let Some(prefix) = prefix {
+            self.prefixes.insert(prefix, now);
+        }
         self.remembered.entry(id).or_insert(Probed { at: now, failures: 0 }).at = now;
         true
+    }
+
+    fn is_crowded(&self, prefix: Prefix) -> bool {
+        let of_prefix = self.under_way.values().filter(|probe| probe.prefix == Some(prefix));
+        self.prefixes.contains_key(&prefix) || of_prefix.count() >= UNDER_WAY_OF_PREFIX_MAX
     }
 
     /// The node was reached.
@@ -101,11 +128,11 @@ mod tests {
     fn a_node_is_probed_once_in_a_pause() {
         let now = Clock::System.now();
         let mut probes = Probes::default();
-        assert!(probes.begin(node(1), now));
+        assert!(probes.begin(node(1), None, now));
         probes.on_reached(&node(1));
-        assert!(!probes.begin(node(1), now + PAUSE_MIN - Duration::from_millis(1)));
-        assert!(probes.begin(node(2), now), "the pause is the node's own");
-        assert!(probes.begin(node(1), now + PAUSE_MIN));
+        assert!(!probes.begin(node(1), None, now + PAUSE_MIN - Duration::from_millis(1)));
+        assert!(probes.begin(node(2), None, now), "the pause is the node's own");
+        assert!(probes.begin(node(1), None, now + PAUSE_MIN));
     }
 
     #[test]
@@ -114,7 +141,7 @@ mod tests {
         let mut probes = Probes::default();
         let mut pauses = Vec::new();
         for _ in 0..7 {
-            assert!(probes.begin(node(1), now));
+            assert!(probes.begin(node(1), None, now));
             probes.on_unreachable(&node(1));
             let again = (1..).map(|n| PAUSE_MIN * n).find(|after| {
                 let probed = probes.remembered[&node(1)];
@@ -125,30 +152,30 @@ mod tests {
             now += again;
         }
         assert_eq!(pauses, [90, 180, 360, 720, 720, 720, 720]);
-        assert!(probes.begin(node(1), now));
+        assert!(probes.begin(node(1), None, now));
         probes.on_reached(&node(1));
-        assert!(probes.begin(node(1), now + PAUSE_MIN));
+        assert!(probes.begin(node(1), None, now + PAUSE_MIN));
     }
 
     #[test]
     fn a_probe_that_was_not_made_does_not_count_against_the_node() {
         let now = Clock::System.now();
         let mut probes = Probes::default();
-        assert!(probes.begin(node(1), now));
+        assert!(probes.begin(node(1), None, now));
         probes.on_unmade(&node(1));
         assert!(probes.under_way.is_empty());
-        assert!(probes.begin(node(1), now + PAUSE_MIN));
+        assert!(probes.begin(node(1), None, now + PAUSE_MIN));
         probes.on_unreachable(&node(1));
-        assert!(!probes.begin(node(1), now + PAUSE_MIN * 2), "the control: it was not reached");
+        assert!(!probes.begin(node(1), None, now + PAUSE_MIN * 2), "the control: it was not reached");
     }
 
     #[test]
     fn so_many_are_probed_at_a_time_and_forgotten_ones_make_room() {
         let now = Clock::System.now();
         let mut probes = Probes::default();
-        let begun = (0..UNDER_WAY_MAX + 9).filter(|&n| probes.begin(node(n), now)).count();
+        let begun = (0..UNDER_WAY_MAX + 9).filter(|&n| probes.begin(node(n), None, now)).count();
         assert_eq!(begun, UNDER_WAY_MAX);
-        assert!(probes.begin(node(999), now + FORGOTTEN));
+        assert!(probes.begin(node(999), None, now + FORGOTTEN));
     }
 
     #[test]
@@ -157,9 +184,47 @@ mod tests {
         let mut probes = Probes::default();
         for n in 0..3 * REMEMBERED_MAX {
             let now = start + Duration::from_millis(20) * u32::try_from(n).expect("a small number");
-            assert!(probes.begin(node(n), now), "the {n}th");
+            assert!(probes.begin(node(n), None, now), "the {n}th");
             probes.on_unreachable(&node(n));
             assert!(probes.remembered.len() <= REMEMBERED_MAX);
         }
+    }
+
+    /// Whether a newcomer is probed at once while a host asks for a probe under a new id each millisecond, none of
+    /// which comes to anything; and how often that host was probed in a minute.
+    fn beside_a_flood(prefix: Option<Prefix>) -> (bool, usize) {
+        let start = Clock::System.now();
+        let mut probes = Probes::default();
+        let flood = (0..60_000).filter(|&n| {
+            let now = start + Duration::from_millis(1) * u32::try_from(n).expect("a small number");
+            probes.begin(node(n), prefix, now)
+        });
+        let flood = flood.count();
+        let newcomer = Prefix::of([198, 18, 0, 1].into());
+        (probes.begin(node(100_000), Some(newcomer), start + Duration::from_millis(59_999)), flood)
+    }
+
+    #[test]
+    fn a_host_with_ever_new_ids_does_not_hold_up_a_newcomer() {
+        let (newcomer, flood) = beside_a_flood(Some(Prefix::of([203, 0, 113, 1].into())));
+        assert!(newcomer);
+        assert!(flood <= 12, "two in ten seconds: {flood}");
+        let (newcomer, flood) = beside_a_flood(None);
+        assert!(!newcomer, "the control: its network does not count, and all places are taken");
+        assert!(flood >= 6 * UNDER_WAY_MAX);
+    }
+
+    #[test]
+    fn a_network_is_probed_once_in_a_second_even_if_each_probe_succeeds_at_once() {
+        let start = Clock::System.now();
+        let mut probes = Probes::default();
+        let prefix = Some(Prefix::of([203, 0, 113, 1].into()));
+        let flood = (0..5_000).filter(|&n| {
+            let now = start + Duration::from_millis(1) * u32::try_from(n).expect("a small number");
+            let begun = probes.begin(node(n), prefix, now);
+            probes.on_reached(&node(n));
+            begun
+        });
+        assert_eq!(flood.count(), 5);
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use bytes::Bytes;
-use comet_routing::{Contact, actor::Contacts};
+use comet_routing::{Contact, Diversity, actor::Contacts};
 use futures_util::future::join_all;
 use rand_chacha::ChaCha12Rng;
 
@@ -23,24 +23,28 @@ pub struct Scout {
     carry: Recipient<Carry>,
     role: OwnRole,
     reachability: Reachability,
+    diversity: Diversity,
     rng: ChaCha12Rng,
 }
 
 impl Scout {
     /// A scout that asks contacts of the router through the courier, and shows what it finds in `role`.
+    /// `diversity` says what counts as a network.
     pub fn new(
         contacts: Recipient<Contacts>,
         carry: Recipient<Carry>,
         role: OwnRole,
+        diversity: Diversity,
         rng: ChaCha12Rng,
     ) -> Self {
-        Self { contacts, carry, role, reachability: Reachability::default(), rng }
+        Self { contacts, carry, role, reachability: Reachability::default(), diversity, rng }
     }
 
     fn begin(&mut self, ctx: &mut Context<Self>) {
         let contacts = self.contacts.send(Contacts).into_actor(self);
         ctx.spawn(contacts.map(|contacts, actor, ctx| {
-            let asked = actor.reachability.begin(contacts.unwrap_or_default(), &mut actor.rng);
+            let known = contacts.unwrap_or_default();
+            let asked = actor.reachability.begin(known, actor.diversity, &mut actor.rng);
             let request = Request::DialBack.encode();
             let answers = asked.into_iter().map(|contact| ask(&actor.carry, contact, request.clone()));
             let answers = join_all(answers.collect::<Vec<_>>()).into_actor(actor);

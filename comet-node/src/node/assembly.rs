@@ -281,8 +281,8 @@ impl Parts<'_> {
     fn start_scout(&mut self, router: &Addr<Router>, courier: &Addr<Courier>) -> OwnRole {
         let role = OwnRole::default();
         let (contacts, carry) = (router.clone().recipient(), courier.clone().recipient());
-        let (shown, rng) = (role.clone(), child(&mut self.rng));
-        self.stages.network.start(move || Scout::new(contacts, carry, shown, rng));
+        let (shown, diversity, rng) = (role.clone(), self.router_config().diversity(), child(&mut self.rng));
+        self.stages.network.start(move || Scout::new(contacts, carry, shown, diversity, rng));
         role
     }
 

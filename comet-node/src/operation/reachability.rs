@@ -1,7 +1,7 @@
 //! Whether this node can be reached from outside, as others find.
 //!
 //! A node cannot tell by itself: it may sit behind a network that lets nobody in. So it asks some contacts to
-//! dial it back. One that most of them cannot reach, twice in a row, takes part as a client: it asks, and holds
+//! dial it back, each in another network, so that nobody answers for several. One that most of them cannot reach, twice in a row, takes part as a client: it asks, and holds
 //! nothing that others would have to come for.
 
 use std::{
@@ -12,13 +12,13 @@ use std::{
     time::Duration,
 };
 
-use comet_routing::Contact;
+use comet_routing::{Contact, Diversity};
 use rand::{Rng, RngExt, seq::SliceRandom};
 use serde::{Deserialize, Serialize};
 
 /// Contacts that are asked in one round.
 const ASKED_MAX: usize = 4;
-/// Answers that it takes to become a client: fewer could be the whim of one neighbour.
+/// Answers, and so networks, that it takes to become a client: fewer could be the whim of one neighbour.
 const ANSWERS_MIN: usize = 3;
 /// How long a dial may take.
 pub const PROBE_DEADLINE: Duration = Duration::from_secs(3);
@@ -80,12 +80,16 @@ pub struct Reachability {
 }
 
 impl Reachability {
-    /// Begins a round: whom of these contacts to ask.
-    pub fn begin(&mut self, mut contacts: Vec<Contact>, rng: &mut impl Rng) -> Vec<Contact> {
+    /// Begins a round: whom of these contacts to ask, one of each network.
+    pub fn begin(
+        &mut self,
+        mut contacts: Vec<Contact>,
+        diversity: Diversity,
+        rng: &mut impl Rng,
+    ) -> Vec<Contact> {
         (self.reached, self.not_reached) = (0, 0);
         contacts.shuffle(rng);
-        contacts.truncate(ASKED_MAX);
-        contacts
+        Diversity { per_prefix: 1, ..diversity }.nearest(ASKED_MAX, contacts)
     }
 
     /// A contact has dialled back, or could not. Those that do not answer say nothing.
@@ -131,7 +135,7 @@ fn spread(pause: Duration, rng: &mut impl Rng) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use comet_routing::NodeId;
+    use comet_routing::{NodeId, PrivateRanges, is_private};
     use proptest::prelude::*;
     use rand::SeedableRng;
     use rand_chacha::ChaCha12Rng;
@@ -139,12 +143,12 @@ mod tests {
     use super::*;
 
     fn contacts(count: u8) -> Vec<Contact> {
-        let contact = |n| Contact::new(NodeId::from_bytes([n; 32]), ([192, 0, 2, n], 7400).into());
+        let contact = |n| Contact::new(NodeId::from_bytes([n; 32]), ([192, 0, n, 1], 7400).into());
         (1..=count).map(contact).collect()
     }
 
     fn judged(reachability: &mut Reachability, reached: usize, not_reached: usize) -> Role {
-        reachability.begin(Vec::new(), &mut ChaCha12Rng::seed_from_u64(1));
+        reachability.begin(Vec::new(), Diversity::default(), &mut ChaCha12Rng::seed_from_u64(1));
         (0..reached).for_each(|_| reachability.on_verdict(true));
         (0..not_reached).for_each(|_| reachability.on_verdict(false));
         reachability.conclude()
@@ -164,6 +168,31 @@ mod tests {
         assert_eq!(of(1, 3), Role::Client);
         assert_eq!(of(2, 1), Role::Server);
         assert_eq!(of(1, 0), Role::Server);
+    }
+
+    /// The role of a node that an attacker calls unreachable from every host of one network, and others from one
+    /// network each call reachable.
+    fn role_beside_a_crowd(private_ranges: PrivateRanges) -> Role {
+        let diversity = Diversity { private_ranges, ..Diversity::default() };
+        let mut rng = ChaCha12Rng::seed_from_u64(7);
+        let host = |n| Contact::new(NodeId::from_bytes([n; 32]), ([10, 0, 0, n], 7400).into());
+        let known: Vec<_> = (100..=250).map(host).chain(contacts(2)).collect();
+        let mut reachability = Reachability::default();
+        for _ in 0..9 {
+            for asked in reachability.begin(known.clone(), diversity, &mut rng) {
+                reachability.on_verdict(!is_private(asked.addr.ip()));
+            }
+            if reachability.conclude() == Role::Client {
+                return Role::Client;
+            }
+        }
+        reachability.role
+    }
+
+    #[test]
+    fn all_nodes_of_one_network_have_one_voice() {
+        assert_eq!(role_beside_a_crowd(PrivateRanges::Counted), Role::Server);
+        assert_eq!(role_beside_a_crowd(PrivateRanges::Exempt), Role::Client, "the control");
     }
 
     #[test]
@@ -218,7 +247,7 @@ mod tests {
         #[test]
         fn a_round_asks_few_and_each_once(count in 0_u8..60, seed in any::<u64>()) {
             let mut rng = ChaCha12Rng::seed_from_u64(seed);
-            let mut asked = Reachability::default().begin(contacts(count), &mut rng);
+            let mut asked = Reachability::default().begin(contacts(count), Diversity::default(), &mut rng);
             asked.sort();
             asked.dedup();
             prop_assert_eq!(asked.len(), usize::from(count).min(ASKED_MAX));

@@ -72,7 +72,7 @@ fn start(contacts: u8, verdict: Option<bool>) -> (Addr<Neighbourhood>, OwnRole) 
     let around = Neighbourhood { contacts, verdict, started: Instant::now(), asked_at: Vec::new() }.start();
     let role = OwnRole::default();
     let rng = ChaCha12Rng::seed_from_u64(3);
-    Scout::new(around.clone().recipient(), around.clone().recipient(), role.clone(), rng).start();
+    Scout::new(around.clone().recipient(), around.clone().recipient(), role.clone(), exempt(), rng).start();
     (around, role)
 }
 
