@@ -16,7 +16,7 @@ use comet_routing::{
 };
 use comet_runtime::{
     Backstop, Reach,
-    actors::{Deliver, Directory, Drain, Links, Replica, Shard, ShardConfig},
+    actors::{Deliver, Directory, Drain, Links, PLACE_PARTS, Replica, Shard, ShardConfig},
     cpu::CpuRate,
     failure_rates,
     timers::TIMER_SHARE,
@@ -243,6 +243,7 @@ impl Parts<'_> {
                 state_flush: STATE_FLUSH,
                 idle: IDLE,
                 active_max: ACTIVE_MAX,
+                place_parts: PLACE_PARTS,
                 queue: SHARD_QUEUE,
                 clock: self.clock,
                 rng: child(&mut self.rng),

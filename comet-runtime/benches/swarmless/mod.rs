@@ -83,6 +83,7 @@ pub(crate) async fn replica(objects: usize) -> Replica {
         state_flush: Duration::from_millis(200),
         idle: Duration::from_secs(3_600),
         active_max: objects,
+        place_parts: 1,
         queue: 1_024,
         clock,
         rng: ChaCha12Rng::seed_from_u64(1),

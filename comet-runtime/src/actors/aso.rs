@@ -18,7 +18,7 @@ mod turns;
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use actix::prelude::*;
@@ -40,6 +40,9 @@ use crate::{
     rules::{self, OnDelete, OnPut},
     visit::{Holding, Served, Visit},
 };
+
+/// A visit that follows another one sooner than this does not count for who leaves memory first.
+const VISIT_NOTED: Duration = Duration::from_secs(1);
 
 /// A visit to one object, with the way back. A dropped `reply` means that the visit was never begun.
 #[derive(Debug, Message)]
@@ -283,7 +286,11 @@ impl Handler<Deliver> for Aso {
             }
             return self.expire(ctx);
         }
-        self.touched = self.shared.clock.now();
+        let now = self.shared.clock.now();
+        if now.duration_since(self.touched) >= VISIT_NOTED {
+            self.shared.places.borrow_mut().visited(&self.key, now);
+        }
+        self.touched = now;
         if self.arriving && matches!(message.visit, Visit::Wake) {
             // Timers wait for each other, but not for an arrival.
             message.reply.send(Ok(Served::Ticked)).ok();

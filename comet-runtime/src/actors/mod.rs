@@ -20,11 +20,12 @@ use rand::Rng;
 use rand_chacha::ChaCha12Rng;
 
 pub(crate) use self::aso::errand::activation_refusal;
+use self::shard::places::Places;
 pub use self::{
     aso::{Aso, Deliver, PassivateIfIdle, Reply},
     aso_timer::{AsoTimer, Tick},
     replica::{Directory, Replica},
-    shard::{AsoStopped, Drain, Shard, ShardConfig, TimerDue},
+    shard::{AsoStopped, Drain, Shard, ShardConfig, TimerDue, places::PARTS as PLACE_PARTS},
 };
 use crate::{
     ActivationError, Blueprint, Moment, Object, OpResult, Reach, Refusal, Report, Request,
@@ -86,6 +87,7 @@ pub(crate) struct Surroundings {
     cpu: RefCell<CpuAccounts<Key>>,
     timers: RefCell<TimerQueue>,
     blame: RefCell<Blame>,
+    places: RefCell<Places>,
     /// Set while the store does not take what changes, so that it is said once for all objects.
     outage: Cell<bool>,
 }

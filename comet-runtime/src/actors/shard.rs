@@ -1,5 +1,7 @@
 //! One thread's objects: who is activated, who is woken by a timer, who leaves for being idle.
 
+pub(super) mod places;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Bound,
@@ -18,6 +20,7 @@ use comet_store::{
 use rand_chacha::ChaCha12Rng;
 use tokio::sync::oneshot;
 
+use self::places::{Holder, Places, Room};
 use super::{
     Directory, Links, Replica, Shared, Surroundings,
     aso::{
@@ -94,8 +97,10 @@ pub struct ShardConfig {
     pub state_flush: Duration,
     /// An object without visits for this long leaves memory.
     pub idle: Duration,
-    /// Active objects that the shard keeps; more must wait until others have left.
+    /// Active objects that the shard keeps; for one more, the longest unvisited leaves.
     pub active_max: usize,
+    /// Into how many parts those places are divided, of which the objects of one owner or network take one at most.
+    pub place_parts: usize,
     /// Visits that may wait for the shard.
     pub queue: usize,
     /// Time.
@@ -176,7 +181,11 @@ impl Shard {
             return self.release(&record, version, deliver.reply);
         }
         let source = deliver.visit.caller().and_then(|caller| caller.source(&self.config.local));
-        let activated = self.activate(&record, source, None);
+        let holder = holder_of(&record, source, Some(&deliver.visit));
+        let activated = match deliver.visit {
+            Visit::Inspect => self.activate(&record, source, None),
+            _ => self.make_room(&record, source, holder).and_then(|()| self.activate(&record, source, None)),
+        };
         if matches!(deliver.visit, Visit::Wake)
             && matches!(activated, Ok(_) | Err(Refusal::BadCode(_) | Refusal::Corrupt(_)))
         {
@@ -198,7 +207,7 @@ impl Shard {
                     }
                 });
                 let object = Aso::resting(self.shared(), object, record, timer_due_ms).start();
-                self.enter(deliver.key, object.clone());
+                self.enter(deliver.key, object.clone(), holder);
                 // A mailbox that was just made has room.
                 object.do_send(deliver);
             }
@@ -241,16 +250,30 @@ impl Shard {
         payer: Option<Prefix>,
     ) -> Result<Object, Refusal> {
         let shared = self.shared();
-        if self.active.len() >= self.config.active_max {
-            return Err(Refusal::Overloaded("the node's sandbox".into()));
-        }
         shared.may_run(&record.key, source)?;
         let blueprint = blueprint(record, shared.reach_of(record))
             .ok_or_else(|| Refusal::Invalid("a plain value has nothing to run".into()))?;
         shared.activate(&blueprint, payer).map_err(activation_refusal)
     }
 
-    fn enter(&mut self, key: Key, object: Addr<Aso>) {
+    /// Finds a place in the sandbox; somebody else may have to leave for it.
+    fn make_room(&self, record: &Record, source: Option<Prefix>, holder: Holder) -> Result<(), Refusal> {
+        let shared = self.shared();
+        shared.may_run(&record.key, source)?;
+        match shared.places.borrow_mut().find(holder) {
+            Room::Free => Ok(()),
+            Room::Instead(key) => {
+                if let Some(object) = self.active.get(&key) {
+                    object.try_send(PassivateIfIdle { since: self.config.clock.now() }).ok();
+                }
+                Ok(())
+            }
+            Room::Full => Err(Refusal::Overloaded("the node's sandbox".into())),
+        }
+    }
+
+    fn enter(&mut self, key: Key, object: Addr<Aso>, holder: Holder) {
+        self.shared().places.borrow_mut().enter(key, holder, self.config.clock.now());
         self.directory.enter(key, object.clone());
         self.active.insert(key, object);
     }
@@ -332,11 +355,13 @@ impl Shard {
             return;
         }
         let source = caller.source(&self.config.local);
-        match self.activate(&record, source, source) {
+        let holder = holder_of(&record, source, None);
+        let room = self.make_room(&record, source, holder);
+        match room.and_then(|()| self.activate(&record, source, source)) {
             Ok(object) => {
                 let arrival = Arrival { caller, trail, reply };
                 let object = Aso::arriving(self.shared(), object, record, arrival).start();
-                self.enter(key, object);
+                self.enter(key, object, holder);
             }
             Err(refusal) => {
                 reply.send(Err(refusal)).ok();
@@ -366,6 +391,7 @@ impl Shard {
     /// Wakes objects whose timers are due and asks the longest unasked whether they are idle.
     fn round(&mut self, ctx: &mut Context<Self>) {
         ctx.run_later(ROUND, Self::round);
+        self.shared().places.borrow_mut().keep_those_who_stay(self.config.clock.now());
         self.note_due();
         self.tick_next(ctx);
         self.ask_idle();
@@ -435,6 +461,16 @@ impl Shard {
     }
 }
 
+/// On whose behalf an object comes into memory.
+fn holder_of(record: &Record, source: Option<Prefix>, visit: Option<&Visit>) -> Holder {
+    match (&record.ownership, source, visit) {
+        (Some(ownership), ..) => Holder::Owner(ownership.public_key),
+        (None, Some(source), _) => Holder::Network(source),
+        (None, None, Some(Visit::Wake)) => Holder::Timers,
+        (None, None, _) => Holder::Node,
+    }
+}
+
 impl Actor for Shard {
     type Context = Context<Self>;
 
@@ -453,6 +489,7 @@ impl Actor for Shard {
             rng: self.config.rng.clone().into(),
             allowances: Default::default(),
             cpu: CpuAccounts::new(self.config.object_cpu, CPU_ACCOUNTS_MAX).into(),
+            places: Places::new(self.config.active_max, self.config.place_parts).into(),
             blame: Blame::new(self.config.failures.0, self.config.failures.1).into(),
             timers: TimerQueue::new(self.config.timer_cpu, self.config.clock.wall_ms()).into(),
             outage: Default::default(),
@@ -495,6 +532,7 @@ impl Handler<AsoStopped> for Shard {
         self.directory.remove_stopped(&message.key);
         if self.active.get(&message.key).is_some_and(|object| !object.connected()) {
             self.active.remove(&message.key);
+            self.shared().places.borrow_mut().leave(&message.key);
         }
         if self.active.is_empty()
             && let Some(waiting) = &mut self.draining

@@ -4,7 +4,7 @@ mod deleting;
 mod keeping;
 mod replacing;
 
-use std::{cell::Cell, cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::Cell, cell::RefCell, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use comet_routing::{Contact, NodeId, clock::Clock};
@@ -19,7 +19,7 @@ use tokio::sync::oneshot::Receiver;
 use super::*;
 use crate::{
     Backstop, Failure, Limits, OpOutcome, OpResult, Origin, Reach, Value, VmPool,
-    actors::{Links, Perform, Surroundings},
+    actors::{Links, Perform, Surroundings, shard::places::Places},
     blame::Blame,
     cpu::{CpuAccounts, CpuRate},
     state,
@@ -122,6 +122,7 @@ impl World {
             rng: ChaCha12Rng::seed_from_u64(1).into(),
             allowances: RefCell::default(),
             cpu: CpuAccounts::new(CpuRate::daily(10), 100).into(),
+            places: Places::new(100, 1).into(),
             blame: Blame::new(CpuRate::daily(86_400), CpuRate::daily(86_400)).into(),
             timers: TimerQueue::new(CpuRate::daily(86_400), NOW).into(),
             outage: Default::default(),
@@ -569,33 +570,6 @@ async fn more_than_the_queue_is_refused() {
     let early: Vec<_> = (0..4).map(|_| get(&object, "")).collect();
     assert_eq!(value(get(&object, "")).await, Err(Refusal::Overloaded("the object".into())));
     drop((waiting, early));
-}
-
-#[actix::test]
-async fn the_timer_ticks_at_the_period_that_the_object_asks_for() {
-    let world = World::new();
-    let code = "aso.n = 0
-        aso.timer = 60
-        function aso:onTimer()
-          self.n = self.n + 1
-          if self.n == 2 then self.timer = 600 end
-          if self.n == 4 then deleteSelf() end
-        end";
-    let object = world.resting(code);
-    world.pass(2_000_000).await;
-    let version = record(1, Some(code)).version;
-    let first = world.first_tick_ms(60_000);
-    let last = next_due(&Key::of("test"), 600_000, NOW + first + 120_000) - NOW;
-    let expected = [
-        (first + 200, Heard::Saved(version, 1)),
-        (first + 60_200, Heard::Saved(version, 2)),
-        (first + 120_200, Heard::Saved(version, 3)),
-        (last, deleted(version)),
-        (last, Heard::Stopped),
-    ];
-    let tens = |ms: u64| ms / 10 * 10;
-    assert_eq!(world.heard(), expected.map(|(at, heard)| (tens(at), heard)));
-    assert!(!object.connected());
 }
 
 #[actix::test]

@@ -104,6 +104,7 @@ impl World {
                 state_flush: Duration::from_millis(200),
                 idle: IDLE,
                 active_max,
+                place_parts: 1,
                 queue: 256,
                 clock,
                 rng: ChaCha12Rng::seed_from_u64(1),
@@ -266,13 +267,16 @@ async fn timers_of_objects_that_cannot_be_activated_do_not_hold_up_the_others() 
 }
 
 #[actix::test]
-async fn more_active_objects_than_the_shard_keeps_are_refused() {
-    let world = World::new(1);
-    world.put("a", 1, Some(COUNTER)).await.expect("it is stored");
-    let refused = world.put("b", 1, Some(COUNTER)).await;
-    assert_eq!(refused, Err(Refusal::Overloaded("the node's sandbox".into())));
-    pass(IDLE * 2).await;
-    assert!(matches!(world.put("b", 1, Some(COUNTER)).await, Ok(Served::Stored { .. })));
+async fn for_one_object_more_than_the_shard_keeps_the_longest_unvisited_leaves() {
+    let world = World::new(2);
+    for name in ["a", "b", "c"] {
+        assert!(matches!(world.put(name, 1, Some(COUNTER)).await, Ok(Served::Stored { .. })));
+        pass(Duration::from_secs(2)).await;
+        assert!(world.get("a", "").await.is_ok());
+        pass(Duration::from_secs(2)).await;
+    }
+    assert_eq!(["a", "b", "c"].map(|name| world.is_active(name)), [true, false, true]);
+    assert_eq!(world.get("b", "").await, Ok(Value::Int(1)), "it comes back as it was");
 }
 
 #[actix::test]

@@ -178,3 +178,30 @@ async fn what_was_decided_is_known_after_a_restart() {
     visit(&object, offered(5, "a", Origin::Replica)).await.expect("it is answered").expect("it is known");
     assert_eq!(value_of(&object).await, 1);
 }
+
+#[actix::test]
+async fn the_timer_ticks_at_the_period_that_the_object_asks_for() {
+    let world = World::new();
+    let code = "aso.n = 0
+        aso.timer = 60
+        function aso:onTimer()
+          self.n = self.n + 1
+          if self.n == 2 then self.timer = 600 end
+          if self.n == 4 then deleteSelf() end
+        end";
+    let object = world.resting(code);
+    world.pass(2_000_000).await;
+    let version = record(1, Some(code)).version;
+    let first = world.first_tick_ms(60_000);
+    let last = next_due(&Key::of("test"), 600_000, NOW + first + 120_000) - NOW;
+    let expected = [
+        (first + 200, Heard::Saved(version, 1)),
+        (first + 60_200, Heard::Saved(version, 2)),
+        (first + 120_200, Heard::Saved(version, 3)),
+        (last, deleted(version)),
+        (last, Heard::Stopped),
+    ];
+    let tens = |ms: u64| ms / 10 * 10;
+    assert_eq!(world.heard(), expected.map(|(at, heard)| (tens(at), heard)));
+    assert!(!object.connected());
+}
