@@ -1,8 +1,8 @@
 //! Who uses how much of the store.
 //!
 //! Bytes and records are counted for the node, for each owner's public key and for each network that
-//! records were put from, so that neither many keys nor many identities fill a store (attacks E2 and E3). A
-//! full store refuses and keeps what it has.
+//! records came from, so that neither many keys nor many identities fill a store (attacks E2 and E3). A
+//! full store refuses and keeps what it has, and the fuller it is, the less it takes from whoever has much there.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -144,6 +144,9 @@ impl Accounts {
 
     /// Whether a record with code of `code_bytes` may come in the place of `old`.
     ///
+    /// What a network's nodes hand over as copies has an account of its own, with no limit but the fair share: a
+    /// newcomer gets most of what it should hold from a few neighbours.
+    ///
     /// A write that makes an account no larger is never refused, even if the account is over its limit
     /// because an operator lowered it.
     pub(crate) fn check(
@@ -153,25 +156,34 @@ impl Accounts {
         code_bytes: u64,
         config: &StoreConfig,
     ) -> Result<(), QuotaExceeded> {
-        self.node().admit(
-            self.node_after(old, new, code_bytes),
-            (Quota::Bytes, config.bytes_max),
-            (Quota::Records, config.records_max),
-        )?;
+        let node = self.node_after(old, new, code_bytes);
+        self.node().admit(node, (Quota::Bytes, config.bytes_max), (Quota::Records, config.records_max))?;
+        // What this node's own clients put is not measured against what is left for others.
+        let share = match new.source {
+            Some(_) => Usage {
+                bytes: fair_share(node.bytes, config.bytes_max),
+                records: fair_share(node.records, config.records_max),
+            },
+            None => Usage { bytes: u64::MAX, records: u64::MAX },
+        };
         if let Some(owner) = new.owner {
             let (usage, old) = (self.owner(&owner), old.filter(|old| old.owner == new.owner));
             usage.admit(
                 usage.replacing(old, new),
-                (Quota::OwnerBytes, config.bytes_per_owner),
-                (Quota::OwnerRecords, config.records_per_owner),
+                (Quota::OwnerBytes, config.bytes_per_owner.min(share.bytes)),
+                (Quota::OwnerRecords, config.records_per_owner.min(share.records)),
             )?;
         }
         if let Some(source) = new.source {
             let (usage, old) = (self.source(&source), old.filter(|old| old.source == new.source));
+            let (bytes_max, records_max) = match source {
+                Source::Put(_) => (config.bytes_per_source, config.records_per_source),
+                Source::Copy(_) => (u64::MAX, u64::MAX),
+            };
             usage.admit(
                 usage.replacing(old, new),
-                (Quota::SourceBytes, config.bytes_per_source),
-                (Quota::SourceRecords, config.records_per_source),
+                (Quota::SourceBytes, bytes_max.min(share.bytes)),
+                (Quota::SourceRecords, records_max.min(share.records)),
             )?;
         }
         Ok(())
@@ -397,6 +409,17 @@ impl fmt::Display for Quota {
     }
 }
 
+/// What one network or one owner may have where so much of so much is used: the square of the free part.
+///
+/// Of an empty node two fifths, of one half full a quarter, of one that is full by nine tenths a hundredth. Whoever
+/// has more is refused first, and newcomers find room without anything being thrown out: after `n` networks have each
+/// taken all that they get, about the `n`-th part is still free, where a fixed quarter leaves nothing after four.
+fn fair_share(used: u64, max: u64) -> u64 {
+    let free = u128::from(max.saturating_sub(used));
+    let share = (free * free).checked_div(u128::from(max)).unwrap_or(0);
+    u64::try_from(share).unwrap_or(u64::MAX)
+}
+
 fn grow<K: Ord>(accounts: &mut BTreeMap<K, Usage>, account: K, charge: &Charge) {
     let usage = accounts.entry(account).or_default();
     *usage = usage.plus(charge.account_bytes()).plus_records(1);
@@ -475,13 +498,54 @@ mod tests {
             source: Some(of_network(third)),
             ..charge(bytes)
         };
+        let roomy = StoreConfig { bytes_max: 1 << 40, records_max: 1 << 40, ..limits() };
         let mut accounts = Accounts::default();
         accounts.add(&by(1, 1, 400), 0);
-        assert_eq!(accounts.check(None, &by(1, 2, 101), 0, &limits()), refusal(Quota::OwnerBytes, 501, 500));
-        assert_eq!(accounts.check(None, &by(2, 1, 101), 0, &limits()), refusal(Quota::SourceBytes, 501, 500));
-        assert_eq!(accounts.check(None, &by(2, 2, 101), 0, &limits()), Ok(()));
+        assert_eq!(accounts.check(None, &by(1, 2, 101), 0, &roomy), refusal(Quota::OwnerBytes, 501, 500));
+        assert_eq!(accounts.check(None, &by(2, 1, 101), 0, &roomy), refusal(Quota::SourceBytes, 501, 500));
+        assert_eq!(accounts.check(None, &by(2, 2, 101), 0, &roomy), Ok(()));
         accounts.add(&by(1, 2, 1), 0);
-        assert_eq!(accounts.check(None, &by(1, 3, 1), 0, &limits()), refusal(Quota::OwnerRecords, 3, 2));
+        assert_eq!(accounts.check(None, &by(1, 3, 1), 0, &roomy), refusal(Quota::OwnerRecords, 3, 2));
+    }
+
+    #[test]
+    fn the_fuller_the_node_the_less_a_network_and_an_owner_may_have_and_own_clients_may_have_all() {
+        let of = |owner: Option<u8>, third: Option<u8>, bytes| Charge {
+            owner: owner.map(|owner| [owner; 32]),
+            source: third.map(of_network),
+            ..charge(bytes)
+        };
+        let config = StoreConfig { records_max: 1_000, ..limits() };
+        let mut accounts = Accounts::default();
+        accounts.add(&of(Some(1), Some(1), 300), 0);
+        accounts.add(&of(None, None, 400), 0);
+        // With another 120 bytes 180 are free, and the share is 180 * 180 / 1,000.
+        let check = |charge| accounts.check(None, &charge, 0, &config);
+        assert_eq!(check(of(None, Some(1), 120)), refusal(Quota::SourceBytes, 420, 32));
+        assert_eq!(check(of(Some(1), Some(2), 120)), refusal(Quota::OwnerBytes, 420, 32));
+        assert_eq!(check(of(None, Some(2), 120)), refusal(Quota::SourceBytes, 120, 32));
+        assert_eq!(check(of(None, Some(2), 60)), refusal(Quota::SourceBytes, 60, 57));
+        assert_eq!(check(of(None, Some(2), 59)), refusal(Quota::SourceBytes, 59, 58));
+        assert_eq!(check(of(None, Some(2), 58)), Ok(()));
+        assert_eq!(check(of(Some(1), None, 200)), Ok(()));
+        assert_eq!(check(of(None, None, 300)), Ok(()));
+    }
+
+    #[test]
+    fn networks_that_take_all_they_get_one_after_the_other_leave_a_part_for_the_next() {
+        let max = 1 << 32;
+        let (mut used, mut left) = (0, Vec::new());
+        for networks in 1..=100u64 {
+            // The largest account that is no more than its share of what it leaves.
+            let (mut fits, mut too_much) = (0, max - used);
+            while fits + 1 < too_much {
+                let middle = (fits + too_much) / 2;
+                if middle <= fair_share(used + middle, max) { fits = middle } else { too_much = middle }
+            }
+            used += fits;
+            left.push((networks, max / (max - used)));
+        }
+        assert!(left.iter().all(|(networks, part)| *part <= networks + 5), "{left:?}");
     }
 
     #[test]

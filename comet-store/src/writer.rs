@@ -28,6 +28,8 @@ use crate::{
 
 mod bookkeeping;
 mod deletion;
+#[cfg(test)]
+mod flood;
 mod sweep;
 
 pub(crate) use sweep::Swept;
@@ -183,6 +185,7 @@ impl StoreWriter {
         let key = record.key;
         let held = self.held_or_scrubbed(&key)?;
         let living = held.as_ref().filter(|held| held.expires_ms > now);
+        let expired = held.as_ref().filter(|held| held.expires_ms <= now && held.ownership.is_some());
         if rule == Rule::IfNewer {
             match living.map(|held| (held, held.version().cmp(&record.version))) {
                 Some((held, Ordering::Greater)) => return Ok(PutOutcome::Stale { held: held.version() }),
@@ -195,9 +198,9 @@ impl StoreWriter {
                 }
                 _ => {}
             }
-            if let Some(deleted) =
-                self.deleted_version(&key, now)?.filter(|deleted| *deleted >= record.version)
-            {
+            // An owner's put that has expired and was not swept out yet is remembered already.
+            let gone = self.deleted_version(&key, now)?.max(expired.map(StoredRecord::version));
+            if let Some(deleted) = gone.filter(|deleted| *deleted >= record.version) {
                 return Ok(PutOutcome::Stale { held: deleted });
             }
         }

@@ -13,7 +13,7 @@ use comet_routing::{Key, clock::WallMs};
 use super::StoreWriter;
 use crate::{
     Deleted, Deletion, StoreError, Version,
-    codec::{Tombstone, time_key},
+    codec::{StoredRecord, Tombstone, time_key},
     engine::Table,
     ledger::payer_key,
     quota::{Payer, Payers},
@@ -64,6 +64,17 @@ impl StoreWriter {
         self.set_tombstone(key, held.as_ref(), Some(Tombstone::new(deletion, expires_ms, payers)));
         let debtor = self.accounts.deletions().debtor(&payers, self.tombstones, self.config.tombstones_max);
         debtor.map_or(Ok(()), |payer| self.forget_first_of(&payer))
+    }
+
+    /// Remembers up to where an owner's puts have expired: whoever kept the signed bytes could else send them again,
+    /// and have them stored for another lifetime. What nobody signed needs no replay; anybody can put the like of it.
+    pub(super) fn remember_expiry(&mut self, key: &Key, expired: &StoredRecord) -> Result<(), StoreError> {
+        if expired.ownership.is_none() {
+            return Ok(());
+        }
+        let deletion = Deletion::unsigned(expired.version());
+        let payers = Payers::of(&expired.charge());
+        self.remember_deletion(key, deletion, Deleted::Gone, payers, expired.expires_ms)
     }
 
     /// Forgets the deletion of an account that would be forgotten first.
@@ -130,7 +141,7 @@ mod tests {
         UNHELD_SECONDS,
     };
     use crate::{
-        Deleted, Deletion, PutOutcome, Rule, Source, StoreConfig,
+        Deleted, Deletion, PutOutcome, Record, Rule, Source, StoreConfig,
         engine::{Batch, OnDisk, Table},
         in_memory,
         sample::{NOW, owned, plain},
@@ -230,6 +241,49 @@ mod tests {
         assert_eq!(reader.tombstone(&key), Ok(Some(deletion)));
         assert_eq!(reader.tombstone(&signed(29, "flood").0).map(|held| held.is_some()), Ok(true));
         assert_eq!(reader.tombstone(&signed(9, "flood").0), Ok(None));
+    }
+
+    #[test]
+    fn what_an_owner_signed_is_not_stored_again_after_it_expired_and_the_next_sequence_number_is() {
+        let again = |record: &Record, now| Record { expires_ms: now + 86_400_000, ..record.clone() };
+        let [older, record, next] = [4, 5, 6].map(|sequence| owned(1, "name", sequence, b""));
+        let expired = record.expires_ms;
+        for is_swept in [false, true] {
+            let (mut writer, _) = store();
+            let send = |record: &Record, writer: &mut StoreWriter| {
+                writer.put(&again(record, expired), None, Rule::IfNewer, None, expired).unwrap()
+            };
+            let strangers = plain("name", 5, b"");
+            put(&mut writer, &record, Rule::IfNewer).unwrap();
+            put(&mut writer, &strangers, Rule::IfNewer).unwrap();
+            commit(&mut writer);
+            if is_swept {
+                writer.sweep(expired).unwrap();
+                commit(&mut writer);
+            }
+            let stale = PutOutcome::Stale { held: record.version };
+            assert_eq!([&older, &record].map(|record| send(record, &mut writer)), [stale; 2]);
+            assert_eq!(Ok(send(&next, &mut writer)), STORED);
+            // The control: of what nobody signed anybody can put the like, and nothing is remembered.
+            assert_eq!(Ok(send(&strangers, &mut writer)), STORED);
+        }
+    }
+
+    #[test]
+    fn an_owners_put_that_expired_is_remembered_for_as_long_as_a_deletion() {
+        let (mut writer, reader) = store();
+        let record = owned(1, "name", 5, b"");
+        put(&mut writer, &record, Rule::IfNewer).unwrap();
+        commit(&mut writer);
+        writer.sweep(record.expires_ms).unwrap();
+        commit(&mut writer);
+        let until = record.expires_ms + StoreConfig::default().tombstone_ttl_seconds * 1_000;
+        writer.sweep(until - 1).unwrap();
+        commit(&mut writer);
+        assert_eq!(reader.tombstone(&record.key), Ok(Some(Deletion::unsigned(record.version))));
+        writer.sweep(until).unwrap();
+        commit(&mut writer);
+        assert_eq!(reader.tombstone(&record.key), Ok(None));
     }
 
     #[test]

@@ -66,6 +66,7 @@ impl StoreWriter {
             _ if self.group.record(key).is_some() => {}
             Ok(Some(held)) if held.expires_ms == expires_ms => {
                 self.remove(key)?;
+                self.remember_expiry(key, &held)?;
                 self.group.note_expired(*key);
             }
             // An entry that leads nowhere, left by a record that was damaged.
