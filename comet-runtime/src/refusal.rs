@@ -63,6 +63,14 @@ pub enum Refusal {
         /// When there is something again, in seconds.
         wait_seconds: u64,
     },
+    /// The key is far from the node that was asked to store it.
+    #[error(
+        "the object belongs to other nodes: {nearer} are known nearer to its key; look the key up and ask those"
+    )]
+    Elsewhere {
+        /// How many nodes it knows that are nearer.
+        nearer: u64,
+    },
     /// The replica cannot write at the moment.
     #[error("the replica cannot write to its disk: {0}")]
     Unwritable(String),
@@ -164,6 +172,7 @@ impl Refusal {
             Self::Stale { .. } => "stale",
             Self::QuotaExceeded(_) => "quota_exceeded",
             Self::Spent { .. } => "spent",
+            Self::Elsewhere { .. } => "elsewhere",
             Self::Unwritable(_) => "unwritable",
             Self::Corrupt(_) => "corrupt",
             Self::NoQuorum { .. } => "no_quorum",
@@ -180,6 +189,7 @@ impl Refusal {
         match self {
             Self::Overloaded(_)
             | Self::Spent { .. }
+            | Self::Elsewhere { .. }
             | Self::Unwritable(_)
             | Self::Corrupt(_)
             | Self::NoQuorum { .. }

@@ -9,13 +9,13 @@ use comet_routing::{
     actor::{Closest, ContactHeard},
     clock::Clock,
 };
-use comet_runtime::{Refusal, actors::Replica};
+use comet_runtime::{Refusal, actors::Replica, visit::Visit};
 use comet_store::{Deletion, StoreError, StoreReader, Version};
 use tokio::{sync::oneshot, task};
 
 use super::{CheckSoon, DialBack};
 use crate::{
-    operation::{Admitted, Gate, Pauses, Places, RateLimits, Rates, reply_of},
+    operation::{Admitted, Gate, Pauses, Places, REGION_NODES, RateLimits, Rates, belongs_to, reply_of},
     transport::Received,
     upkeep::compare,
     wire::{Answer, CONTACTS_MAX, Reply, Request, Summary, Verdict, encode_answer},
@@ -166,9 +166,7 @@ impl Desk {
         match admitted {
             Admitted::Ping => Ok(Reply::Pong { you: from.addr }),
             Admitted::FindNode { target, count } => {
-                let closest = self.closest.send(Closest { target, count: count.min(CONTACTS_MAX) }).await;
-                let contacts = closest.map_err(|_| Refusal::Stopping("the node".into()))?;
-                Ok(Reply::Nodes { contacts })
+                Ok(Reply::Nodes { contacts: self.closest_to(target, count.min(CONTACTS_MAX)).await? })
             }
             Admitted::Compare { summaries } => {
                 let _place = digests.take(from.id).ok_or_else(|| Refusal::Overloaded("the node".into()))?;
@@ -186,10 +184,27 @@ impl Desk {
                 Ok(Reply::Dialled { reachable })
             }
             Admitted::Visit { key, visit } => {
+                if let Visit::Put { .. } | Visit::Delete { .. } = visit {
+                    self.check_region(&key).await?;
+                }
                 let served = self.replica.serve(key, visit).await?;
                 reply_of(served, self.own, self.clock.wall_ms())
             }
         }
+    }
+
+    /// Refuses to begin to keep an object, or the memory of its deletion, for a key that is far from this node. What is
+    /// held already may change and go, wherever the nodes around it have moved to.
+    async fn check_region(&self, key: &Key) -> Result<(), Refusal> {
+        if self.held_version(key)?.is_some() {
+            return Ok(());
+        }
+        belongs_to(&self.own.id, key, &self.closest_to(*key, REGION_NODES).await?)
+    }
+
+    async fn closest_to(&self, target: Key, count: usize) -> Result<Vec<Contact>, Refusal> {
+        let closest = self.closest.send(Closest { target, count }).await;
+        closest.map_err(|_| Refusal::Stopping("the node".into()))
     }
 
     async fn compare_all(&self, summaries: &[Summary]) -> Result<Vec<Verdict>, Refusal> {

@@ -112,6 +112,7 @@ fn status_of(refusal: &Refusal) -> StatusCode {
         Refusal::Stale { .. } => StatusCode::CONFLICT,
         Refusal::QuotaExceeded(_) => StatusCode::INSUFFICIENT_STORAGE,
         Refusal::Spent { .. } => StatusCode::TOO_MANY_REQUESTS,
+        Refusal::Elsewhere { .. } => StatusCode::MISDIRECTED_REQUEST,
         Refusal::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
         Refusal::Overloaded(_)
         | Refusal::Unwritable(_)
@@ -179,6 +180,7 @@ mod tests {
             (Refusal::Stale { held_sequence: 1 }, 409),
             (Refusal::QuotaExceeded(text()), 507),
             (Refusal::Spent { what: text(), wait_seconds: 9 }, 429),
+            (Refusal::Elsewhere { nearer: 40 }, 421),
             (Refusal::Unwritable(text()), 503),
             (Refusal::Corrupt(text()), 502),
             (Refusal::NoQuorum { stored: 1, wanted: 8, quorum: 5, reason: text() }, 503),

@@ -292,6 +292,7 @@ fn answers() -> Vec<(Answer, &'static str)> {
             Err(Refusal::Spent { what: text(), wait_seconds: 9 }),
             "81a56572726f7281a57370656e7482a477686174a3776879a17309",
         ),
+        (Err(Refusal::Elsewhere { nearer: 40 }), "81a56572726f7281a9656c7365776865726581a66e656172657228"),
         (Err(Refusal::Unwritable(text())), "81a56572726f7281aa756e7772697461626c65a3776879"),
         (Err(Refusal::Corrupt(text())), "81a56572726f7281a7636f7272757074a3776879"),
         (

@@ -45,6 +45,9 @@ pub(super) enum RefusalFields {
         #[serde(rename = "s")]
         wait_seconds: u64,
     },
+    Elsewhere {
+        nearer: u64,
+    },
     Unwritable(#[serde(with = "field::text")] String),
     Corrupt(#[serde(with = "field::text")] String),
     NoQuorum {

@@ -38,10 +38,15 @@ struct Office {
 
 impl Office {
     fn start(config: ResponderConfig, after: Duration) -> Self {
+        Self::start_at(node(0), 30, config, after)
+    }
+
+    /// An office of the node `own` that knows the `known` nodes nearest to [`key`].
+    fn start_at(own: Contact, known: u8, config: ResponderConfig, after: Duration) -> Self {
         let clock = Clock::starting_at(WALL_MS);
         let served = Served::Stored { version: version(1), usage: Usage::default() };
         let objects = Objects::start_with(after, Ok(served));
-        let router = Knower::start_with((1..=30).map(node));
+        let router = Knower::start_with((1..=known).map(node));
         let replica = replica(&objects, clock);
         let closest = router.clone().recipient();
         let (writer, reader) = comet_store::in_memory(StoreConfig::default());
@@ -49,7 +54,7 @@ impl Office {
         let watch = Watch::start_with();
         let check = watch.clone().recipient();
         let dial_back = Dialler.start().recipient();
-        let desk = Desk { own: node(0), gate: gate(), replica, reader, check, dial_back, closest, clock };
+        let desk = Desk { own, gate: gate(), replica, reader, check, dial_back, closest, clock };
         let responder = Responder::new(desk, router.clone().recipient(), config).start();
         Self { responder, router, objects, store, watch }
     }
@@ -208,6 +213,30 @@ fn a_request_that_breaks_a_rule_reaches_no_object() {
         let get = Request::Get { key: key(), payload, callback: None, trail: Trail::FRESH.into() };
         assert!(matches!(office.answer(node(1), get.encode()).await, Err(Refusal::Invalid(_))));
         assert_eq!(visits(&office.objects).await.len(), 1);
+    });
+}
+
+#[test]
+fn what_belongs_to_nearer_nodes_is_not_taken_from_a_peer_unless_it_is_held_already() {
+    paused(async {
+        let delete = Request::Delete { key: key(), sequence: 1, ownership: None, trail: Trail::FRESH.into() };
+        let elsewhere = Err(Refusal::Elsewhere { nearer: 40 });
+        let at = |own, known| Office::start_at(node(own), known, ResponderConfig::default(), ms(0));
+        let far = at(200, 60);
+        for request in [put(), delete.encode()] {
+            assert_eq!(far.answer(node(1), request).await, elsewhere);
+        }
+        assert_eq!(visits(&far.objects).await.len(), 0);
+        // The controls: a node that is near, and one that knows too few others to say that it is not.
+        for office in [at(40, 60), at(200, 39)] {
+            assert_eq!(office.answer(node(1), put()).await, Ok(stored()));
+        }
+        let record = super::replicator::plain(1, 8);
+        let held = PutRecord { record, source: None, rule: Rule::IfNewer, timer_ms: None };
+        far.store.send(held).await.expect("the store runs").expect("it stores");
+        for request in [put(), delete.encode()] {
+            assert_eq!(far.answer(node(1), request).await, Ok(stored()));
+        }
     });
 }
 
