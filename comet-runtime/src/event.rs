@@ -266,6 +266,20 @@ mod tests {
     }
 
     #[test]
+    fn a_put_and_a_copy_from_one_network_are_on_different_accounts_and_own_clients_on_none() {
+        let at = |n: u8| {
+            let id = comet_routing::NodeId::from_bytes([n; 32]);
+            Contact::new(id, ([192, 0, 2, n], 7400).into())
+        };
+        let by = |n, origin| Caller { node: at(n), callback: None, owner: None, origin };
+        let prefix = Prefix::of([192, 0, 2, 0].into());
+        let account = |n, origin| by(n, origin).account(&at(1));
+        assert_eq!(account(2, Origin::Client), Some(Source::Put(prefix)));
+        assert_eq!(account(2, Origin::Replica), Some(Source::Copy(prefix)));
+        assert_eq!(account(1, Origin::Client), None);
+    }
+
+    #[test]
     fn a_trail_is_divided_and_never_copied() {
         for fan in 1..=20 {
             assert_eq!(caused(Trail { messages: 16, depth: 200 }, fan), 16, "{fan} at a time");

@@ -1,7 +1,7 @@
 //! Who uses how much of the store.
 //!
 //! Bytes and records are counted for the node, for each owner's public key and for each network that
-//! records came from, so that neither many keys nor many identities fill a store (attacks E2 and E3). A
+//! records came from, so that neither many keys nor many identities fill a store. A
 //! full store refuses and keeps what it has, and the fuller it is, the less it takes from whoever has much there.
 
 use std::{
@@ -302,7 +302,7 @@ impl Accounts {
 
     /// How many accounts there are.
     pub(crate) fn count(&self) -> u64 {
-        (self.codes.len() + self.owners.len() + self.sources.len() + self.deletions.all().count()) as u64
+        (self.codes.len() + self.owners.len() + self.sources.len() + self.deletions.count()) as u64
     }
 
     /// The sums for the node.

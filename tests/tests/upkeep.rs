@@ -57,6 +57,32 @@ fn lost_replicas_are_made_up_for_with_state_and_code() {
 }
 
 #[test]
+fn in_a_swarm_larger_than_a_region_objects_are_taken_where_they_belong_through_death_and_growth() {
+    Sim::seeded(36).run(async |sim| {
+        let mut cluster = Cluster::start_with(&sim, 64, &every_ten_minutes()).await;
+        let keys: Vec<_> = (0..12).map(|n| format!("key {n}")).collect();
+        for (n, key) in keys.iter().enumerate() {
+            cluster[format!("n{}", n + 1).as_str()].put(key, n as i64).await?;
+        }
+        sim.run_for(SECOND).await;
+        for key in &keys {
+            assert_eq!(cluster.holders_of(key).len(), 8, "{key}");
+        }
+        for node in cluster.nodes().iter().skip(1).step_by(5) {
+            node.crash_without_disk().await;
+        }
+        for _ in 0..6 {
+            cluster.grow().await;
+        }
+        sim.run_for(3 * PERIOD).await;
+        for key in &keys {
+            assert_eq!(names(&cluster.holders_of(key)), names(&cluster.closest_to(key, 8)), "{key}");
+        }
+        cluster.check().await
+    });
+}
+
+#[test]
 fn a_node_that_was_away_during_an_update_is_brought_up_to_date_within_minutes() {
     Sim::seeded(32).run(async |sim| {
         let cluster = Cluster::start_with(&sim, 16, &NodeConfig::default()).await;

@@ -10,7 +10,7 @@ use comet_runtime::{REPLICAS_MAX, Refusal};
 /// A smaller swarm, and a node that does not know as many, takes any key.
 pub const REGION_NODES: usize = 2 * REPLICAS_MAX as usize;
 
-/// Refuses what does not belong to the node `own` (attack E1), where `known` are the contacts that it knows nearest to
+/// Refuses what does not belong to the node `own`, where `known` are the contacts that it knows nearest to
 /// the key, [`REGION_NODES`] of them if there are as many.
 ///
 /// The refusal names no nodes, since a writer should go by what a lookup over disjoint paths finds and not by what one

@@ -71,6 +71,11 @@ impl Deletions {
         }
     }
 
+    /// How many accounts there are.
+    pub(crate) fn count(&self) -> usize {
+        self.counts.len()
+    }
+
     /// All accounts.
     pub(crate) fn all(&self) -> impl Iterator<Item = (Payer, u64)> {
         self.counts.iter().map(|(payer, count)| (*payer, *count))
