@@ -17,7 +17,7 @@ use crate::{
     dht::Usage,
     policy::Policy,
     sandbox::{
-        Paused, Ran, VALUE_FIELD, Vm,
+        Paused, Prototype, Ran, VALUE_FIELD, Vm,
         host::{Network, Scope, Turn},
         memory::Category,
         text::clean,
@@ -593,7 +593,7 @@ fn define(
     category: Category,
     limits: &Rc<Limits>,
     blueprint: &Blueprint,
-    prototype: &Function,
+    prototype: &Prototype,
     data: &Value,
     moment: Moment,
 ) -> Result<(Table, LuaValue), ActivationError> {

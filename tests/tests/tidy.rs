@@ -98,11 +98,12 @@ fn the_store_does_not_know_lua_and_routing_knows_neither_sockets_nor_messagepack
 }
 
 #[test]
-fn unsafe_code_is_in_one_module() {
+fn unsafe_code_is_in_two_modules() {
+    let allowed = ["comet-runtime/src/sandbox/memory.rs", "comet-runtime/src/sandbox/pace.rs"];
     let with_unsafe = offenders(|source| {
         let block = ["unsafe ", "{"].concat();
-        let allowed = source.path == "comet-runtime/src/sandbox/memory.rs";
-        (source.text.contains(&block) && !allowed).then(|| "has unsafe code".to_owned())
+        (source.text.contains(&block) && !allowed.contains(&source.path.as_str()))
+            .then(|| "has unsafe code".to_owned())
     });
     assert_eq!(with_unsafe, Vec::<String>::new());
 }

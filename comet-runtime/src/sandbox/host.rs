@@ -23,12 +23,16 @@ use crate::{
     event::{Nodes, Op, Request, Trail, WaitId},
 };
 
+/// Longest string that a library function makes.
+pub(crate) const STRING_BYTES_MAX: usize = 128 * 1024;
 /// Longest subject of a pattern function, in bytes.
 pub(crate) const SUBJECT_BYTES_MAX: usize = 64 * 1024;
 /// Longest pattern, in bytes.
 pub(crate) const PATTERN_BYTES_MAX: usize = 256;
 /// Largest product of both: one step of the matcher walks at most this many pairs, which is under 5 ms.
 pub(crate) const MATCH_WORK_MAX: usize = 4 * 1024 * 1024;
+/// How many times as much of a text is looked at as its line in the log can hold: a struck address is shorter.
+const LOOKED_AT: usize = 8;
 /// The most nodes that one request may name.
 pub(crate) const NODES_MAX: usize = 20;
 
@@ -139,17 +143,12 @@ impl Host {
 }
 
 /// Builds the `host` table that the prelude receives.
-pub(crate) fn lend(
-    lua: &Lua,
-    host: &Rc<Host>,
-    marshal: &Rc<Marshal>,
-    alloc_max: usize,
-) -> mlua::Result<Table> {
+pub(crate) fn lend(lua: &Lua, host: &Rc<Host>, marshal: &Rc<Marshal>) -> mlua::Result<Table> {
     let out = lua.create_table()?;
     out.set("subject_max", SUBJECT_BYTES_MAX)?;
     out.set("pattern_max", PATTERN_BYTES_MAX)?;
     out.set("work_max", MATCH_WORK_MAX)?;
-    out.set("alloc_max", alloc_max)?;
+    out.set("string_max", STRING_BYTES_MAX)?;
     out.set("node_meta", marshal.node_meta())?;
     lend_facts(lua, host, &out)?;
     lend_controls(lua, host, &out)?;
@@ -230,7 +229,10 @@ fn lend_controls(lua: &Lua, host: &Rc<Host>, out: &Table) -> mlua::Result<()> {
                 // The last lines tell why a turn failed.
                 turn.log.remove(0);
             }
-            turn.log.push(clean(&text.to_string_lossy(), bytes_max));
+            // What is cut off anyway is not made readable first.
+            let text = text.as_bytes();
+            let seen = &text[..text.len().min(bytes_max * LOOKED_AT)];
+            turn.log.push(clean(&String::from_utf8_lossy(seen), bytes_max));
             Ok(())
         })?,
     )

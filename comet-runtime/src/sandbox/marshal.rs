@@ -4,6 +4,8 @@
 //! [`Bounds`], so a cycle or a huge table is an error and not a hang.
 
 use std::{
+    collections::HashMap,
+    ffi::c_void,
     fmt,
     net::{IpAddr, SocketAddr},
 };
@@ -27,6 +29,9 @@ const PATH_STEP_BYTES_MAX: usize = 40;
 const WORK_PER_ENTRY: usize = 256;
 /// What writing one byte costs.
 const WORK_PER_BYTE: u64 = 2;
+
+/// Longest encoding of a table that is remembered while a value is written.
+const REMEMBERED_BYTES_MAX: usize = 4 * 1024;
 
 /// Why something in Lua is not a value, and where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,7 +173,8 @@ impl Marshal {
         let mut out = Vec::new();
         let mut encoder = Encoder::new(self, bounds, &mut out);
         let encoded = encoder.value(value, 0);
-        charge((encoder.visited * WORK_PER_ENTRY) as u64 + (out.len() as u64) * WORK_PER_BYTE);
+        let entries = encoder.visited + encoder.elements;
+        charge((entries * WORK_PER_ENTRY) as u64 + (out.len() as u64) * WORK_PER_BYTE);
         encoded?;
         Value::decode(&out, bounds).map_err(|error| Fault::new(format!("is not usable: {error}")))
     }
@@ -235,12 +241,26 @@ struct Encoder<'a> {
     elements: usize,
     /// Table entries looked at.
     visited: usize,
+    /// Depth of the deepest table since this was last set.
+    deepest: usize,
+    /// Tables that were written, by address. A table has room for more entries than it holds, and all of that is
+    /// walked, so one that is referred to thousands of times must not be walked as often.
+    remembered: HashMap<*const c_void, Remembered>,
     out: &'a mut Vec<u8>,
+}
+
+/// What a table came to.
+struct Remembered {
+    bytes: Box<[u8]>,
+    elements: usize,
+    /// Levels of tables below it.
+    height: usize,
 }
 
 impl<'a> Encoder<'a> {
     fn new(marshal: &'a Marshal, bounds: Bounds, out: &'a mut Vec<u8>) -> Self {
-        Self { marshal, bounds, start: out.len(), elements: 0, visited: 0, out }
+        let start = out.len();
+        Self { marshal, bounds, start, elements: 0, visited: 0, deepest: 0, remembered: HashMap::new(), out }
     }
 
     fn value(&mut self, value: &LuaValue, depth: usize) -> Result<(), Fault> {
@@ -281,10 +301,36 @@ impl<'a> Encoder<'a> {
         if table.metatable().is_some() {
             return Err(Fault::new("is a table with a metatable, which cannot be kept or sent"));
         }
-        match self.list_length(table)? {
-            Some(items) => self.list(table, items, depth),
-            None => self.map(table, depth),
+        let address = table.to_pointer();
+        if self.write_again(address, depth)? {
+            return Ok(());
         }
+        let (start, elements) = (self.out.len(), self.elements);
+        let deepest_elsewhere = std::mem::replace(&mut self.deepest, depth);
+        match self.list_length(table)? {
+            Some(items) => self.list(table, items, depth)?,
+            None => self.map(table, depth)?,
+        }
+        let bytes = &self.out[start..];
+        if bytes.len() <= REMEMBERED_BYTES_MAX {
+            let (elements, height) = (self.elements - elements, self.deepest - depth);
+            self.remembered.insert(address, Remembered { bytes: bytes.into(), elements, height });
+        }
+        self.deepest = self.deepest.max(deepest_elsewhere);
+        Ok(())
+    }
+
+    /// Writes a table that was written before; false if it was not, or cannot stand at this depth.
+    fn write_again(&mut self, address: *const c_void, depth: usize) -> Result<bool, Fault> {
+        let Some(known) = self.remembered.get(&address) else { return Ok(false) };
+        let deepest = depth + known.height;
+        if deepest >= self.bounds.depth {
+            return Ok(false);
+        }
+        self.out.extend_from_slice(&known.bytes);
+        self.deepest = self.deepest.max(deepest);
+        self.count(known.elements)?;
+        Ok(true)
     }
 
     /// How many items the table has if its keys are 1, 2, 3, …, whatever order it keeps them in. Looks at keys

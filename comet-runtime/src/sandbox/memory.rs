@@ -1,6 +1,6 @@
 //! Luau's memory categories: which object of a VM owns how many bytes.
 //!
-//! This is the crate's only unsafe code. Luau counts every allocation under the category that its thread
+//! This is unsafe code. Luau counts every allocation under the category that its thread
 //! carries (`lua_setmemcat`), up to 255 of them, and reports a category's live bytes, garbage included until
 //! it is collected (`lua_totalbytes`). mlua has no safe call for either. Both calls only read or write a
 //! byte or a counter of a live state: they allocate nothing, call back nothing and raise nothing.

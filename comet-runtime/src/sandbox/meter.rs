@@ -8,8 +8,9 @@ use std::{cell::Cell, time::Duration};
 
 use mlua::VmState;
 
-/// Steps between two readings of the clock (about 20 ns each) while steps are cheap.
-const STEPS_PER_READING: u64 = 64;
+/// Steps between two readings of the clock, about 20 ns each, while nothing expensive was charged. A library
+/// function that charges nothing takes a millisecond at most.
+const STEPS_PER_READING: u64 = 4;
 
 /// Steps for which the clock is read at every one after a call of expensive work was charged.
 const WATCHED_STEPS: u64 = 64 * 1024;
@@ -35,20 +36,19 @@ pub(crate) struct Meter {
     steps_max: Cell<u64>,
     next_reading: Cell<u64>,
     watched_until: Cell<u64>,
-    stopwatch: Cell<Option<Stopwatch>>,
-    deadline: Cell<Duration>,
+    until: Cell<Option<(Stopwatch, Duration)>>,
     exceeded: Cell<Option<Exceeded>>,
 }
 
 impl Meter {
-    /// Starts a turn. Without a stopwatch (in simulated time) only steps count.
-    pub(crate) fn reset(&self, steps_max: u64, time_max: Duration, stopwatch: Option<Stopwatch>) {
+    /// Starts a turn that ends at the latest when the stopwatch shows so much. Without one (in simulated time)
+    /// only steps count.
+    pub(crate) fn reset(&self, steps_max: u64, until: Option<(Stopwatch, Duration)>) {
         self.steps.set(0);
         self.steps_max.set(steps_max);
         self.watched_until.set(0);
-        self.next_reading.set(if stopwatch.is_some() { STEPS_PER_READING } else { u64::MAX });
-        self.stopwatch.set(stopwatch);
-        self.deadline.set(stopwatch.map_or(Duration::ZERO, |read| read() + time_max));
+        self.next_reading.set(if until.is_some() { STEPS_PER_READING } else { u64::MAX });
+        self.until.set(until);
         self.exceeded.set(None);
     }
 
@@ -82,7 +82,7 @@ impl Meter {
     pub(crate) fn charge(&self, work: u64) {
         let steps = self.steps.get() + work / WORK_PER_STEP;
         self.steps.set(steps);
-        if self.stopwatch.get().is_some() {
+        if self.until.get().is_some() {
             self.watched_until.set(steps + WATCHED_STEPS);
             self.next_reading.set(steps + 1);
         }
@@ -93,17 +93,18 @@ impl Meter {
         self.exceed(Exceeded::Memory);
     }
 
-    fn exceed(&self, what: Exceeded) {
+    /// Ends the turn at its next step, for the first reason that was given.
+    pub(crate) fn exceed(&self, what: Exceeded) {
         if self.exceeded.get().is_none() {
             self.exceeded.set(Some(what));
         }
     }
 
     fn read_clock(&self, steps: u64) {
-        let Some(read) = self.stopwatch.get() else { return };
+        let Some((read, deadline)) = self.until.get() else { return };
         let pause = if steps < self.watched_until.get() { 1 } else { STEPS_PER_READING };
         self.next_reading.set(steps + pause);
-        if read() > self.deadline.get() {
+        if read() > deadline {
             self.exceed(Exceeded::Time);
         }
     }
@@ -116,28 +117,28 @@ mod tests {
     #[test]
     fn a_turn_may_use_its_budget_and_not_one_step_more() {
         let meter = Meter::default();
-        meter.reset(3, Duration::ZERO, None);
+        meter.reset(3, None);
         assert!((0..3).all(|_| meter.step().is_ok()));
         assert_eq!(meter.exceeded(), None);
         assert!(meter.step().is_err());
         assert_eq!(meter.exceeded(), Some(Exceeded::Steps));
         assert!(meter.step().is_err(), "the verdict sticks");
-        meter.reset(3, Duration::ZERO, None);
+        meter.reset(3, None);
         assert!(meter.step().is_ok(), "until the next turn");
     }
 
     #[test]
     fn the_clock_is_the_backstop() {
         let meter = Meter::default();
-        meter.reset(u64::MAX, Duration::ZERO, Some(late));
+        meter.reset(u64::MAX, Some((late, late())));
         let steps = (0..1_000).take_while(|_| meter.step().is_ok()).count();
         assert_eq!(meter.exceeded(), None, "a clock that stands still never ends a turn");
         assert_eq!(steps, 1_000);
-        meter.reset(u64::MAX, Duration::ZERO, Some(running));
+        meter.reset(u64::MAX, Some((running, running())));
         let steps = (0..1_000).take_while(|_| meter.step().is_ok()).count() as u64;
         assert_eq!(meter.exceeded(), Some(Exceeded::Time));
         assert_eq!(steps + 1, STEPS_PER_READING);
-        meter.reset(u64::MAX, Duration::ZERO, Some(running));
+        meter.reset(u64::MAX, Some((running, running())));
         meter.charge(6_400);
         assert!(meter.step().is_err(), "after expensive work the very next step looks at the clock");
         assert_eq!(meter.steps(), 101);

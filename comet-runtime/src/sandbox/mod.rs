@@ -1,7 +1,7 @@
 //! The Luau sandbox: a VM that up to 250 objects share without seeing each other.
 //!
 //! Isolation is by environment: each script runs with a table of its own as its globals, which falls back to
-//! a frozen allow-list (`prelude.lua`). Budgets are by turn: [`meter`] counts steps and time, Luau's memory
+//! a frozen allow-list (`prelude.lua`, `libraries.lua`). Budgets are by turn: [`meter`] counts steps and time, Luau's memory
 //! limit bounds what a turn allocates, and [`memory`] tells what each object holds. Scripts enter as source
 //! text only, since Luau does not verify bytecode; they are compiled once per code hash and VM.
 
@@ -9,6 +9,7 @@ pub(crate) mod host;
 mod marshal;
 pub(crate) mod memory;
 pub(crate) mod meter;
+mod pace;
 pub(crate) mod pool;
 pub(crate) mod text;
 pub(crate) mod watch;
@@ -32,6 +33,7 @@ use self::{
     marshal::{Fault, Marshal},
     memory::{Category, Ledger},
     meter::{Exceeded, Stopwatch},
+    pace::Pace,
     text::clean,
     watch::{TurnWatch, process_time},
 };
@@ -83,6 +85,13 @@ pub(crate) struct Paused {
     pub(crate) stack_bytes: usize,
 }
 
+/// A compiled script, shared by all objects of a VM with that code.
+#[derive(Clone)]
+pub(crate) struct Prototype {
+    script: Function,
+    pace: Pace,
+}
+
 /// One Luau state and the objects that live in it.
 pub(crate) struct Vm {
     lua: Lua,
@@ -96,7 +105,9 @@ pub(crate) struct Vm {
     began: Cell<Duration>,
     env_meta: Table,
     contact: Table,
-    prototypes: RefCell<BTreeMap<Hash, Function>>,
+    prototypes: RefCell<BTreeMap<Hash, Prototype>>,
+    /// How the script of each category runs.
+    paces: RefCell<BTreeMap<Category, Pace>>,
     threads: RefCell<Vec<Thread>>,
     /// Categories without an object, longest unused first, since what their last one left is collected late.
     free: RefCell<VecDeque<Category>>,
@@ -131,15 +142,22 @@ impl Vm {
         let lua = Lua::new_with(libraries, LuaOptions::new())?;
         let host = Rc::new(Host::default());
         let marshal = Rc::new(Marshal::new(&lua)?);
-        let lent = host::lend(&lua, &host, &marshal, limits.turn_alloc_bytes)?;
-        let prelude = lua.load(include_str!("prelude.lua")).set_name(PRELUDE_NAME).set_mode(ChunkMode::Text);
-        let (env_meta, contact) = prelude.call(lent)?;
+        let lent = host::lend(&lua, &host, &marshal)?;
+        let own = |source: &'static str| lua.load(source).set_name(PRELUDE_NAME).set_mode(ChunkMode::Text);
+        lent.raw_set("libraries", own(include_str!("libraries.lua")).into_function()?)?;
+        let (env_meta, contact) = own(include_str!("prelude.lua")).call(lent)?;
         lua.sandbox(true)?;
         let ledger = Ledger::of(&lua)?;
         let references: Vec<_> = (0..REFERENCES).map(|_| lua.create_string("")).collect::<Result<_, _>>()?;
         drop(references);
         let interrupted = host.clone();
-        lua.set_interrupt(move |_| interrupted.meter.step());
+        lua.set_interrupt(move |_| {
+            if let Some(exceeded) = pace::exceeded() {
+                interrupted.meter.exceed(exceeded);
+            }
+            interrupted.meter.step()
+        });
+        pace::watch(&lua)?;
         let stopwatch = match &backstop {
             Backstop::WallClock | Backstop::Watched(_) => Some(process_time as Stopwatch),
             Backstop::StepsOnly => None,
@@ -156,6 +174,7 @@ impl Vm {
             env_meta,
             contact,
             prototypes: RefCell::default(),
+            paces: RefCell::default(),
             threads: RefCell::default(),
             free: RefCell::new((1..=memory::OBJECTS_MAX).collect()),
             left_behind: Cell::new(false),
@@ -228,19 +247,20 @@ impl Vm {
         self.prototypes.borrow().contains_key(&code.hash)
     }
 
-    /// The compiled script, shared by all objects of this VM with that code.
-    pub(crate) fn prototype(&self, code: &Code) -> Result<Function, CompileError> {
+    /// The compiled script.
+    pub(crate) fn prototype(&self, code: &Code) -> Result<Prototype, CompileError> {
         if let Some(compiled) = self.prototypes.borrow().get(&code.hash) {
             return Ok(compiled.clone());
         }
         self.ledger.charge_main_to(memory::HOST);
-        let compiled = self
+        let script = self
             .lua
             .load(&*code.source)
             .set_name(CHUNK_NAME)
             .set_mode(ChunkMode::Text)
             .into_function()
             .map_err(|error| CompileError(self.sentence(&error)))?;
+        let compiled = Prototype { script, pace: Pace::of(&code.source) };
         let mut prototypes = self.prototypes.borrow_mut();
         if prototypes.len() >= PROTOTYPES_MAX {
             prototypes.pop_first();
@@ -253,14 +273,15 @@ impl Vm {
     pub(crate) fn furnish(
         &self,
         category: Category,
-        prototype: &Function,
+        prototype: &Prototype,
     ) -> mlua::Result<(Table, Table, Function)> {
+        self.paces.borrow_mut().insert(category, prototype.pace);
         self.ledger.charge_main_to(category);
         let env = self.lua.create_table()?;
         let aso = self.lua.create_table()?;
         env.raw_set("aso", &aso)?;
         env.set_metatable(Some(self.env_meta.clone()))?;
-        let script = prototype.deep_clone()?;
+        let script = prototype.script.deep_clone()?;
         script.set_environment(env.clone())?;
         Ok((env, aso, script))
     }
@@ -289,11 +310,12 @@ impl Vm {
     fn run(&self, category: Category, thread: Thread, grown_bytes: usize, args: impl IntoLuaMulti) -> Ran {
         let host_bytes = self.ledger.bytes_of(memory::HOST);
         self.ledger.charge_to(&thread, category);
+        self.paces.borrow().get(&category).copied().unwrap_or(Pace::Instructions).set(&thread);
         // No more than two results are looked at: each takes a slot of the VM's reference stack.
         let result = thread.resume::<(LuaValue, LuaValue)>(args);
         self.ledger.charge_to(&thread, memory::HOST);
         let stack_bytes = grown_bytes + self.ledger.bytes_of(memory::HOST).saturating_sub(host_bytes);
-        if let Some(exceeded) = self.host.meter.exceeded() {
+        if let Some(exceeded) = self.host.meter.exceeded().or_else(pace::exceeded) {
             return Ran::Failed(self.verdict(exceeded));
         }
         match result {
@@ -318,7 +340,9 @@ impl Vm {
             watch.turn_begins();
         }
         let time_max = Duration::from_millis(self.limits.turn_ms);
-        self.host.meter.reset(self.limits.steps, time_max, self.stopwatch);
+        let until = self.stopwatch.map(|read| (read, read() + time_max));
+        self.host.meter.reset(self.limits.steps, until);
+        pace::turn_begins(until);
         *self.host.turn.borrow_mut() = turn;
         self.lua.set_memory_limit(self.lua.used_memory() + self.limits.turn_alloc_bytes).ok();
         self.ledger.charge_main_to(category);

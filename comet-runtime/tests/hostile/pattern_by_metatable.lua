@@ -1,5 +1,5 @@
 -- expect: handler_error
 function aso:onGet()
-  local s = string.rep("a", 300000)
+  local s = string.rep("a", 100000)
   return getmetatable("").__index.find(s, "b")
 end

@@ -1,2 +1,2 @@
 -- expect: handler_bad_reply
-function aso:onGet() return string.rep("x", 200000) end
+function aso:onGet() return string.rep("x", 100000) end

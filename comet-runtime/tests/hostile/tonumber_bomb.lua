@@ -1,2 +1,2 @@
 -- expect: handler_steps
-function aso:onGet() local s = string.rep("9", 500000) while true do tonumber(s) tonumber(s, 10) end end
+function aso:onGet() local s = string.rep("9", 100000) while true do tonumber(s) tonumber(s, 10) end end

@@ -1,0 +1,3 @@
+-- expect: handler_error or handler_memory
+-- What is raised, too.
+function aso:onGet() error(string.rep("\xff", 131072)) end
