@@ -373,7 +373,7 @@ impl Vm {
 
     /// Starts to measure what is done for an object.
     pub(crate) fn begin_work(&self) {
-        self.host.meter.reset(self.limits.steps, Duration::ZERO, None);
+        self.host.meter.reset(self.limits.steps, None);
         self.began.set(self.stopwatch.map_or(Duration::ZERO, |read| read()));
     }
 
