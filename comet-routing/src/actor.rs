@@ -417,7 +417,7 @@ impl Router {
     fn on_answer(&mut self, contact: Contact, rtt: Option<Duration>) {
         let now = self.clock.now();
         self.pings.remove(&contact.id);
-        self.lost.forget(&contact.id);
+        self.find_again(&contact.id);
         if let Some(rtt) = rtt {
             if self.timeouts.is_stranger(&contact.id, now) {
                 self.timeouts.observe_first(rtt);
@@ -433,7 +433,7 @@ impl Router {
 
     fn on_reached(&mut self, contact: Contact) {
         self.probes.on_reached(&contact.id);
-        self.lost.forget(&contact.id);
+        self.find_again(&contact.id);
         match self.table.on_reached(contact, self.clock.now()) {
             Admission::Waiting { ping: Some(to) } => self.ping(to),
             Admission::Entered => {
@@ -441,6 +441,19 @@ impl Router {
                 self.has_new_neighbour |= closest.contains(&contact);
             }
             _ => {}
+        }
+    }
+
+    /// If this node was lost, then perhaps because this one was cut off, and what comes back is the swarm: all that
+    /// are lost are tried, whatever the earlier attempts came to.
+    fn find_again(&mut self, id: &NodeId) {
+        let is_lost = self.lost.forget(id);
+        if is_lost {
+            self.probes.forgive(id);
+        }
+        for other in self.lost.contacts().into_iter().filter(|_| is_lost) {
+            self.probes.forgive(&other.id);
+            self.probe(other);
         }
     }
 

@@ -35,14 +35,21 @@ impl Lost {
         }
     }
 
-    /// This contact is there again.
-    pub(crate) fn forget(&mut self, id: &NodeId) {
+    /// This contact is there again; true if it was lost.
+    pub(crate) fn forget(&mut self, id: &NodeId) -> bool {
+        let before = self.contacts.len();
         self.contacts.retain(|(contact, _)| contact.id != *id);
+        self.contacts.len() < before
     }
 
     /// How many were lost a short while ago.
     pub(crate) fn missed(&self, now: Instant) -> usize {
         self.contacts.iter().filter(|(_, at)| now.saturating_duration_since(*at) < MISSED).count()
+    }
+
+    /// All of them.
+    pub(crate) fn contacts(&self) -> Vec<Contact> {
+        self.contacts.iter().map(|(contact, _)| *contact).collect()
     }
 
     /// A few of them, to be tried again.
@@ -66,7 +73,7 @@ mod tests {
         let mut lost = Lost::default();
         (1..=3).for_each(|n| lost.note(contact(n), now));
         lost.note(contact(3), now + Duration::from_secs(1));
-        lost.forget(&contact(1).id);
+        assert!(lost.forget(&contact(1).id) && !lost.forget(&contact(1).id));
         assert_eq!(lost.missed(now + MISSED - Duration::from_millis(1)), 2);
         assert_eq!(lost.missed(now + MISSED), 1, "the third was lost a second later");
     }

@@ -99,6 +99,13 @@ impl Probes {
         }
     }
 
+    /// That the node could not be reached so far is not held against it any more.
+    pub(crate) fn forgive(&mut self, id: &NodeId) {
+        if let Some(probed) = self.remembered.get_mut(id) {
+            probed.failures = 0;
+        }
+    }
+
     /// The probe was not made, for a reason of this node: nothing is known about the other.
     pub(crate) fn on_unmade(&mut self, id: &NodeId) {
         self.under_way.remove(id);
@@ -155,6 +162,19 @@ mod tests {
         assert!(probes.begin(node(1), None, now));
         probes.on_reached(&node(1));
         assert!(probes.begin(node(1), None, now + PAUSE_MIN));
+    }
+
+    #[test]
+    fn a_node_that_is_forgiven_is_probed_after_the_shortest_pause() {
+        let now = Clock::System.now();
+        let mut probes = Probes::default();
+        for id in [node(1), node(2)] {
+            assert!(probes.begin(id, None, now));
+            probes.on_unreachable(&id);
+        }
+        probes.forgive(&node(1));
+        let begun = [1, 2].map(|n| probes.begin(node(n), None, now + PAUSE_MIN));
+        assert_eq!(begun, [true, false], "and the other one is not");
     }
 
     #[test]
