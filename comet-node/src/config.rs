@@ -5,6 +5,7 @@
 
 mod check;
 mod layers;
+mod token;
 
 use std::{
     collections::BTreeSet,
@@ -30,7 +31,7 @@ pub const HTTP_PORT: u16 = 7480;
 /// The name of the network that a node belongs to unless it is told otherwise.
 pub const DEFAULT_NETWORK: &str = "comet";
 
-/// The shortest HTTP token that is accepted: 128 bits in hexadecimal digits.
+/// The shortest HTTP token that is accepted: 128 bits in hexadecimal digits, if chance chose them.
 pub const TOKEN_CHARS_MIN: usize = 32;
 
 /// The longest name of a network.

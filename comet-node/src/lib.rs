@@ -8,6 +8,7 @@ pub mod client;
 pub mod config;
 pub mod demo;
 pub mod discovery;
+pub mod heartbeat;
 pub mod http;
 pub mod identity;
 pub mod json;

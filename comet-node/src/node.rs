@@ -22,8 +22,8 @@ use crate::{
     config::NodeConfig,
     discovery::Discovery,
     identity::{Identity, IdentityError},
-    process::{self, StopSignals},
-    threads::Worker,
+    process::{self, SILENT_LOOKS_MAX, SILENT_STORE_LOOKS_MAX, StopSignals},
+    threads::{Stage, Worker},
     transport::quic::{BindError, QuicTransport},
 };
 
@@ -63,10 +63,14 @@ impl Threads {
         let shard = |n| Ok((Worker::spawn(&format!("objects-{n}"))?, Arc::default()));
         let shards: Vec<(Worker, Arc<TurnWatch>)> = (0..shards).map(shard).collect::<io::Result<_>>()?;
         process::watch_turns(shards.iter().map(|(_, watch)| watch.clone()).collect())?;
-        Ok(Self { network: Worker::spawn("network")?, shards })
+        let network = Worker::spawn("network")?;
+        let workers = shards.iter().map(|(worker, _)| worker).chain([&network]);
+        process::watch_threads(workers.map(|worker| worker.heartbeat(SILENT_LOOKS_MAX)).collect())?;
+        Ok(Self { network, shards })
     }
 
-    fn stages(&self) -> Stages {
+    /// Where the actors of nodes run.
+    pub fn stages(&self) -> Stages {
         let shards = self.shards.iter();
         let shards =
             shards.map(|(worker, watch)| (worker.stage(), Backstop::Watched(watch.clone()))).collect();
@@ -79,7 +83,7 @@ pub struct Node {
     crew: Crew,
     _discovery: Option<Discovery>,
     /// Ends when the node is dropped, after the store has committed.
-    _store_thread: Worker,
+    store_thread: Worker,
 }
 
 impl Node {
@@ -89,6 +93,7 @@ impl Node {
         let (writer, reader) =
             comet_store::open(&config.node.data, &config.node.network, config.store.clone())?;
         let store_thread = Worker::spawn("store")?;
+        process::watch_threads(vec![store_thread.heartbeat(SILENT_STORE_LOOKS_MAX)])?;
         let rng = ChaCha12Rng::try_from_rng(&mut SysRng).map_err(io::Error::other)?;
         let (clock, stages) = (Clock::System, threads.stages());
 
@@ -117,12 +122,17 @@ impl Node {
         let parts = Parts { config, own, transport, store, reader, stages, clock, rng };
         let crew = assembly.complete(parts);
         let discovery = if config.node.mdns { discover(&crew, bound, &config.node.network) } else { None };
-        Ok(Self { crew, _discovery: discovery, _store_thread: store_thread })
+        Ok(Self { crew, _discovery: discovery, store_thread })
     }
 
     /// The node as its clients see it.
     pub fn client(&self) -> &Client {
         self.crew.client()
+    }
+
+    /// Where the store runs.
+    pub fn store_stage(&self) -> Stage {
+        self.store_thread.stage()
     }
 
     /// See [`Crew::joined`].

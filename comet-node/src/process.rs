@@ -5,6 +5,8 @@ use std::{io, panic::PanicHookInfo, process, sync::Arc, thread, time::Duration};
 use comet_runtime::TurnWatch;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::heartbeat::{Heartbeat, Sign};
+
 /// Exit code after a bug, as `sysexits.h` has it for internal software errors.
 const EXIT_BUG: i32 = 70;
 
@@ -54,6 +56,37 @@ pub fn watch_turns(watches: Vec<Arc<TurnWatch>>) -> io::Result<()> {
         }
     };
     thread::Builder::new().name("watchdog".into()).spawn(watch).map(drop)
+}
+
+/// How often each thread is asked whether it still works.
+const PULSE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How many looks in a row a thread of actors may leave unanswered; none of their messages takes a second.
+pub const SILENT_LOOKS_MAX: u32 = 20;
+
+/// How many looks in a row the store's thread may leave unanswered: it waits for its disk, and one that is mended within
+/// a minute costs no restart.
+pub const SILENT_STORE_LOOKS_MAX: u32 = 60;
+
+/// Ends the process when one of these threads stops answering.
+///
+/// The watchdog's thread ends when all of them have ended in good order.
+pub fn watch_threads(mut heartbeats: Vec<Heartbeat>) -> io::Result<()> {
+    let watch = move || {
+        while !heartbeats.is_empty() {
+            thread::park_timeout(PULSE_INTERVAL);
+            heartbeats.retain_mut(|heartbeat| match heartbeat.look() {
+                Sign::Alive => true,
+                Sign::Ended => false,
+                Sign::Silent => {
+                    let name = heartbeat.name();
+                    eprintln!("comet-node: the thread {name:?} does not answer any more; ending the process");
+                    process::exit(EXIT_BUG);
+                }
+            });
+        }
+    };
+    thread::Builder::new().name("heartbeat".into()).spawn(watch).map(drop)
 }
 
 /// The signals that ask a process to stop: Ctrl-C, what service managers send, and a terminal that goes away.

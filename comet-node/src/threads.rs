@@ -5,12 +5,18 @@
 //! so it has one to itself. A node's assembly knows only [`Stage`]s: in a simulation all of them are the one
 //! thread that simulates.
 
-use std::{io, sync::mpsc, thread::JoinHandle};
+use std::{
+    io,
+    sync::{Arc, mpsc},
+    thread::JoinHandle,
+};
 
 use actix::{
     Actor, Addr, ArbiterHandle, Context, System,
     dev::channel::{AddressReceiver, channel},
 };
+
+use crate::heartbeat::{Heartbeat, Pulse};
 
 /// Stack of a worker, in bytes. Luau's compiler recurses with the nesting of the source.
 pub const STACK_BYTES: usize = 8 * 1024 * 1024;
@@ -21,7 +27,10 @@ const MAILBOX: usize = 64;
 /// A thread on which actors run.
 #[derive(Debug)]
 pub struct Worker {
+    name: String,
     system: System,
+    /// Gone before the thread is asked to stop: a thread that stops may take its time.
+    pulse: Option<Arc<Pulse>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -38,7 +47,21 @@ impl Worker {
                 }
             })?;
         let system = system.recv().map_err(|_| io::Error::other("the thread ended at once"))?;
-        Ok(Self { system, thread: Some(thread) })
+        Ok(Self { name: name.into(), system, pulse: Some(Arc::default()), thread: Some(thread) })
+    }
+
+    /// Watches this thread for as long as the worker exists; it may leave so many looks unanswered.
+    pub fn heartbeat(&self, silent_looks_max: u32) -> Heartbeat {
+        let arbiter = self.system.arbiter().clone();
+        let pulse = self.pulse.clone().unwrap_or_default();
+        Heartbeat::new(&self.name, &pulse, silent_looks_max, move |pulse| {
+            // A thread that has ended does not answer.
+            arbiter.spawn_fn(move || {
+                if let Some(pulse) = pulse.upgrade() {
+                    pulse.beat();
+                }
+            });
+        })
     }
 
     /// Where actors of this thread are started, for as long as the worker exists.
@@ -49,6 +72,7 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
+        self.pulse = None;
         self.system.stop();
         if let Some(thread) = self.thread.take() {
             // A thread that panicked has said so; there is nothing to add.

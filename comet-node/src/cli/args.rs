@@ -65,6 +65,8 @@ pub(super) enum Command {
     App(AppCommand),
     /// Show the node, or make or show an owner's key
     Id(IdArgs),
+    /// Make a token for the HTTP interface, in a file that only you can read
+    Token(TokenArgs),
     /// Show the limits of the node
     Limits(LimitsArgs),
 }
@@ -73,7 +75,7 @@ impl Command {
     /// True if the command is to print one JSON document, also when it fails.
     pub(super) fn wants_json(&self) -> bool {
         let target = match self {
-            Self::Run(_) | Self::Swarm(_) => return false,
+            Self::Run(_) | Self::Swarm(_) | Self::Token(_) => return false,
             Self::App(AppCommand::List(args)) => return args.json,
             Self::App(AppCommand::Show(args)) => return args.json,
             Self::App(AppCommand::Sign(args)) => return args.json,
@@ -95,7 +97,7 @@ pub(super) struct Target {
     /// The node's HTTP address
     #[arg(long, env = "COMET_NODE", value_name = "URL", default_value = "http://127.0.0.1:7480")]
     pub(super) node: String,
-    /// The node's HTTP token
+    /// The node's HTTP token; other users of this machine can see it here, and not in COMET_TOKEN
     #[arg(long, env = "COMET_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub(super) token: Option<String>,
     /// When to give up waiting for the node
@@ -104,6 +106,12 @@ pub(super) struct Target {
     /// Print one JSON document, also when it fails
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TokenArgs {
+    /// The file to make; one that exists is left alone
+    pub(super) file: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -15,6 +15,7 @@ mod run;
 mod session;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use std::{
     ffi::OsString,
@@ -127,6 +128,7 @@ fn execute(cli: Cli, look: Look, output: &mut dyn Write) -> Result<(), CommandEr
         Command::Logs(args) => objects::logs(&Session::new(&args.target, look), args, output),
         Command::App(command) => app::app(&command, look, output),
         Command::Id(args) => owner::id(&Session::new(&args.target, look), &args, output),
+        Command::Token(args) => token::token(&args.file, output),
         Command::Limits(args) => session::limits(&Session::new(&args.target, look), &args, output),
     }?;
     output.flush()?;

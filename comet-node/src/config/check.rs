@@ -7,7 +7,7 @@ use comet_store::StoreConfig;
 
 use super::{
     ConfigError, HttpConfig, NETWORK_BYTES_MAX, NodeConfig, NodeSection, ReplicationConfig, TOKEN_CHARS_MIN,
-    TrackerConfig,
+    TrackerConfig, token::is_guessable,
 };
 use crate::{
     key_text::parse_hex,
@@ -51,7 +51,9 @@ fn check_node(node: &NodeSection) -> Result<(), ConfigError> {
 
 fn check_http(http: &HttpConfig) -> Result<(), ConfigError> {
     let long_enough = http.token.as_ref().is_none_or(|token| token.len() >= TOKEN_CHARS_MIN);
-    check("http.token", long_enough, "at least 32 characters; `openssl rand -hex 32` makes a good one")?;
+    check("http.token", long_enough, "at least 32 characters; `comet-node token FILE` makes a good one")?;
+    let secret = http.token.as_ref().is_none_or(|token| !is_guessable(token));
+    check("http.token", secret, "characters chosen by chance; `comet-node token FILE` makes a good one")?;
     let open = !http.listen.ip().to_canonical().is_loopback() && http.token.is_none();
     check("http.token", !open, "a value when http.listen is not a loopback address")?;
     check("http.connections_max", http.connections_max >= 1, "at least 1")?;
@@ -161,6 +163,9 @@ mod tests {
 
     use super::*;
 
+    /// 128 bits from a generator.
+    const TOKEN: &str = "9b2f6c01d4e87a35f0c6b18e2d7943aa";
+
     /// What the check says of the defaults with a change: the key, and what it wants.
     fn refused(change: impl FnOnce(&mut NodeConfig)) -> Option<(&'static str, &'static str)> {
         let mut config = NodeConfig::default();
@@ -195,7 +200,7 @@ mod tests {
         assert_eq!(
             unfit(|config| {
                 config.http.listen = everywhere;
-                config.http.token = Some("x".repeat(32));
+                config.http.token = Some(TOKEN.to_owned());
             }),
             None
         );
@@ -203,8 +208,11 @@ mod tests {
     }
 
     #[test]
-    fn short_tokens_are_refused() {
-        assert_eq!(unfit(|config| config.http.token = Some("x".repeat(31))), Some("http.token"));
+    fn short_tokens_and_those_that_can_be_guessed_are_refused() {
+        let verdict = |token: &str| unfit(|config| config.http.token = Some(token.to_owned()));
+        assert_eq!(verdict(TOKEN), None);
+        assert_eq!(verdict(&TOKEN[..31]), Some("http.token"));
+        assert_eq!(verdict(&"t".repeat(64)), Some("http.token"));
     }
 
     #[test]

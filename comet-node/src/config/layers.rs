@@ -536,12 +536,13 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("comet.toml");
-        fs::write(&path, format!("[http]\ntoken = \"{}\"", "t".repeat(32))).unwrap();
+        let token = "9b2f6c01d4e87a35f0c6b18e2d7943aa";
+        fs::write(&path, format!("[http]\ntoken = \"{token}\"")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         let error = Layers::default().read_file(Some(&path)).expect_err("others can read it");
         assert_eq!(error, ConfigError::Exposed { path: path.clone() });
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         let config = Layers::default().read_file(Some(&path)).and_then(Layers::assemble).unwrap();
-        assert_eq!(config.http.token, Some("t".repeat(32)));
+        assert_eq!(config.http.token, Some(token.to_owned()));
     }
 }

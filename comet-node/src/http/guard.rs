@@ -7,6 +7,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -17,6 +18,7 @@ use actix_web::http::{
 };
 use ring::digest::{Digest, SHA256, digest};
 use subtle::ConstantTimeEq;
+use tokio::{sync::Mutex, time::sleep};
 
 use super::Problem;
 use crate::config::HttpConfig;
@@ -29,8 +31,11 @@ pub struct Guard {
     listen: SocketAddr,
     allowed_hosts: Vec<String>,
     token: Option<Digest>,
-    /// How long a refused token makes its sender wait, so that guessing is slow.
+    /// How long a refused token keeps the turn of those that are refused.
     pub(super) wrong_token_pause: Duration,
+    /// Refused tokens are answered one after the other, over all threads and connections: guessing at many of them is no
+    /// faster than at one.
+    refusals: Arc<Mutex<()>>,
 }
 
 impl Guard {
@@ -41,6 +46,7 @@ impl Guard {
             allowed_hosts: config.allowed_hosts.iter().map(|host| normal(host)).collect(),
             token: config.token.as_ref().map(|token| digest(&SHA256, token.as_bytes())),
             wrong_token_pause: WRONG_TOKEN_PAUSE,
+            refusals: Arc::default(),
         }
     }
 
@@ -71,6 +77,16 @@ impl Guard {
             None | Some(b"same-origin" | b"none") => Ok(()),
             Some(_) => forbidden("cross_origin", foreign),
         }
+    }
+
+    /// As [`Guard::check_token`], and a refusal waits for its turn. The right token never waits.
+    pub(super) async fn admit_token(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let checked = self.check_token(headers);
+        if checked.is_err() {
+            let _turn = self.refusals.lock().await;
+            sleep(self.wrong_token_pause).await;
+        }
+        checked
     }
 
     /// Refuses a request without the token, if there is one. The comparison takes the same time however much
@@ -226,6 +242,30 @@ mod tests {
             assert!(!sent(wrong), "{wrong}");
         }
         assert_eq!(guard().check_token(&headers(&[])).map_err(|problem| problem.status), Err(401));
+    }
+
+    /// When three wrong tokens and the right one are answered that all come at once, to guards that share a node or not.
+    fn answered_ms(guards: [Guard; 4]) -> Vec<u128> {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().start_paused(true).build().expect("a runtime on one thread");
+        runtime.block_on(async {
+            let began = tokio::time::Instant::now();
+            let tokens = ["a", "b", "c", "correct-horse-battery-staple-0123"];
+            let answers = guards.into_iter().zip(tokens).map(|(guard, token)| async move {
+                let sent = headers(&[("authorization", &format!("Bearer {token}"))]);
+                assert_eq!(guard.admit_token(&sent).await.is_ok(), token.len() > 1);
+                began.elapsed().as_millis()
+            });
+            futures_util::future::join_all(answers).await
+        })
+    }
+
+    #[test]
+    fn wrong_tokens_are_answered_one_after_the_other_and_the_right_one_at_once() {
+        let one = guard();
+        assert_eq!(answered_ms([one.clone(), one.clone(), one.clone(), one]), [250, 500, 750, 0]);
+        let apart = [guard(), guard(), guard(), guard()];
+        assert_eq!(answered_ms(apart), [250, 250, 250, 0], "the control: a pause for each on its own");
     }
 
     #[test]

@@ -217,9 +217,5 @@ async fn admit(request: &ServiceRequest) -> Result<(), Problem> {
     if request.path() == "/healthz" {
         return Ok(());
     }
-    let admitted = guard.check_token(request.headers());
-    if admitted.is_err() {
-        tokio::time::sleep(guard.wrong_token_pause).await;
-    }
-    admitted
+    guard.admit_token(request.headers()).await
 }
