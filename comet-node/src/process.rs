@@ -61,7 +61,10 @@ pub fn watch_turns(watches: Vec<Arc<TurnWatch>>) -> io::Result<()> {
 /// How often each thread is asked whether it still works.
 const PULSE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many looks in a row a thread of actors may leave unanswered; none of their messages takes a second.
+/// How many looks in a row a thread of actors may leave unanswered.
+///
+/// None of their messages takes a second, and an answer needs one turn of the thread: on two cores with twenty threads that
+/// never rest, each gets a tenth of a core, so that a second's work still fits twice into these looks.
 pub const SILENT_LOOKS_MAX: u32 = 20;
 
 /// How many looks in a row the store's thread may leave unanswered: it waits for its disk, and one that is mended within
