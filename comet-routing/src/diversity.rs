@@ -45,7 +45,7 @@ impl Diversity {
         let counts = |node: &Contact| {
             let Some(prefix) = self.prefix_of(node) else { return true };
             let of_prefix = chosen.entry(prefix).or_default();
-            *of_prefix += 1;
+            *of_prefix = of_prefix.saturating_add(1);
             *of_prefix <= self.per_prefix
         };
         nodes.into_iter().filter(counts).take(n).collect()
@@ -57,7 +57,7 @@ impl Diversity {
         let mut places = BTreeMap::<Prefix, usize>::new();
         nodes.iter().filter_map(|node| self.prefix_of(node)).any(|prefix| {
             let taken = places.entry(prefix).or_default();
-            *taken += 1;
+            *taken = taken.saturating_add(1);
             *taken >= self.per_prefix
         })
     }

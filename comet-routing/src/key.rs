@@ -138,13 +138,12 @@ impl Distance {
     pub fn leading_zeros(&self) -> usize {
         let zero_bytes = self.0.iter().take_while(|&&byte| byte == 0).count();
         let partial = self.0.get(zero_bytes).map_or(0, |byte| byte.leading_zeros() as usize);
-        zero_bytes * 8 + partial
+        zero_bytes.saturating_mul(8).saturating_add(partial)
     }
 }
 
 fn hash(tag: &[u8], parts: &[&[u8]]) -> [u8; 32] {
-    let mut input = Vec::with_capacity(tag.len() + parts.iter().map(|part| part.len()).sum::<usize>());
-    input.extend_from_slice(tag);
+    let mut input = tag.to_vec();
     for part in parts {
         input.extend_from_slice(part);
     }

@@ -248,18 +248,18 @@ impl<'a> Reader<'a> {
 
     fn list(&mut self, len: usize, depth: usize) -> Result<Value, DecodeError> {
         self.enter(len, 1, depth)?;
-        (0..len).map(|_| self.value(depth + 1)).collect::<Result<_, _>>().map(Value::List)
+        (0..len).map(|_| self.value(depth.saturating_add(1))).collect::<Result<_, _>>().map(Value::List)
     }
 
     fn map(&mut self, len: usize, depth: usize) -> Result<Value, DecodeError> {
         self.enter(len, 2, depth)?;
         let mut entries = Vec::with_capacity(len);
         for _ in 0..len {
-            let key = self.value(depth + 1)?;
+            let key = self.value(depth.saturating_add(1))?;
             if let Some(fault) = key_fault(&key) {
                 return Err(DecodeError::Unsupported(fault));
             }
-            entries.push((key, self.value(depth + 1)?));
+            entries.push((key, self.value(depth.saturating_add(1))?));
         }
         let map = Value::map(entries);
         match &map {

@@ -31,8 +31,11 @@ const CAPABILITY_ELEMENTS: usize = 4;
 /// top.
 pub(crate) fn bounds(limits: &Limits) -> Bounds {
     Bounds {
-        bytes: limits.value_bytes + limits.capabilities * CAPABILITY_BYTES + 128,
-        depth: limits.depth + 2,
+        bytes: limits
+            .value_bytes
+            .saturating_add(limits.capabilities.saturating_mul(CAPABILITY_BYTES))
+            .saturating_add(128),
+        depth: limits.depth.saturating_add(2),
     }
 }
 
@@ -43,7 +46,7 @@ pub(crate) fn encode(
     decided: Option<&Version>,
 ) -> Result<Bytes, String> {
     let mut out = Vec::with_capacity(128);
-    codec::write_list_header(&mut out, 2 + usize::from(decided.is_some()));
+    codec::write_list_header(&mut out, if decided.is_some() { 3 } else { 2 });
     write_fields(&mut out)?;
     codec::write_list_header(&mut out, kept.iter().len());
     for capability in kept.iter() {
@@ -66,7 +69,8 @@ pub(crate) fn decode(bytes: &[u8], limits: &Limits) -> Result<Option<State>, Dec
         return Ok(None);
     }
     let broken = DecodeError::Unsupported("no object state");
-    let elements_max = ELEMENTS_MAX + limits.capabilities * CAPABILITY_ELEMENTS + 5;
+    let of_the_node = limits.capabilities.saturating_mul(CAPABILITY_ELEMENTS).saturating_add(5);
+    let elements_max = ELEMENTS_MAX.saturating_add(of_the_node);
     let Value::List(parts) = Value::decode_with(bytes, bounds(limits), elements_max)? else {
         return Err(broken);
     };

@@ -30,7 +30,6 @@ pub const META_BYTES_MAX: u64 = 1 << 20;
 pub(crate) const FORMAT: u8 = 1;
 
 const CHECKSUM_BYTES: usize = 16;
-const SEAL_BYTES: usize = 1 + CHECKSUM_BYTES;
 
 /// No sealed value is longer: the largest record with room for its envelope.
 const SEALED_BYTES_MAX: usize = RECORD_BYTES_MAX as usize + 1_024;
@@ -213,6 +212,7 @@ impl Tombstone {
 }
 
 /// The sealed form of a value under a key of a table.
+#[allow(clippy::expect_used, reason = "what is stored is the node's own, and memory takes it")]
 pub(crate) fn seal(table: Table, key: &[u8], value: &impl Serialize) -> Vec<u8> {
     let mut content = Vec::new();
     rmp_serde::encode::write(&mut content, value).expect("stored values serialize into memory");
@@ -229,11 +229,13 @@ pub(crate) fn unseal<T: DeserializeOwned>(table: Table, key: &[u8], sealed: &[u8
     if sealed.len() > SEALED_BYTES_MAX {
         return Err(DecodeError::Length(sealed.len()));
     }
-    let (head, content) = sealed.split_at_checked(SEAL_BYTES).ok_or(DecodeError::Length(sealed.len()))?;
-    if head[0] != FORMAT {
-        return Err(DecodeError::Format(head[0]));
+    let cut_short = || DecodeError::Length(sealed.len());
+    let (format, rest) = sealed.split_first().ok_or_else(cut_short)?;
+    let (seal, content) = rest.split_first_chunk::<CHECKSUM_BYTES>().ok_or_else(cut_short)?;
+    if *format != FORMAT {
+        return Err(DecodeError::Format(*format));
     }
-    if head[1..] != checksum(table, key, content) {
+    if *seal != checksum(table, key, content) {
         return Err(DecodeError::Checksum);
     }
     let mut rest = content;
@@ -268,8 +270,9 @@ fn checksum(table: Table, key: &[u8], content: &[u8]) -> [u8; CHECKSUM_BYTES] {
     context.update(&(key.len() as u64).to_be_bytes());
     context.update(key);
     context.update(content);
+    let digest = context.finish();
     let mut out = [0; CHECKSUM_BYTES];
-    out.copy_from_slice(&context.finish().as_ref()[..CHECKSUM_BYTES]);
+    out.iter_mut().zip(digest.as_ref()).for_each(|(out, byte)| *out = *byte);
     out
 }
 
@@ -408,7 +411,7 @@ mod tests {
         let key = Key::of("name");
         let longer = seal(Table::Logs, key.as_bytes(), &(1u8, 2u8));
         assert_eq!(unseal::<(u8, u8)>(Table::Logs, key.as_bytes(), &longer), Ok((1, 2)));
-        let mut content = longer[SEAL_BYTES..].to_vec();
+        let mut content = longer[1 + CHECKSUM_BYTES..].to_vec();
         content.push(3);
         let mut padded = vec![FORMAT];
         padded.extend(checksum(Table::Logs, key.as_bytes(), &content));

@@ -76,7 +76,8 @@ pub(super) fn to_text(metrics: &[Metric]) -> String {
 }
 
 fn write_line(out: &mut String, line: std::fmt::Arguments<'_>) {
-    writeln!(out, "{line}").expect("writing to a string cannot fail");
+    // Writing to a string cannot fail.
+    writeln!(out, "{line}").ok();
 }
 
 /// The routes that requests are counted by.
@@ -101,8 +102,10 @@ impl RequestCounters {
             Some("/metrics" | "/healthz") => 5,
             _ => 6,
         };
-        let class = usize::from(status / 100).clamp(1, CLASSES.len()) - 1;
-        self.0[route][class].fetch_add(1, Ordering::Relaxed);
+        let class = usize::from(status / 100).clamp(1, CLASSES.len()).saturating_sub(1);
+        if let Some(count) = self.0.get(route).and_then(|classes| classes.get(class)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// The counts as a metric, without the series that never counted.

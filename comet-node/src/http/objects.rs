@@ -55,8 +55,9 @@ pub(super) async fn put<B: Backend>(
         Some("application/json") => {
             let query: DeadlineQuery = query_of(&request)?;
             let deadline = query.deadline_ms.map(parse_deadline).transpose()?;
-            let limit = JSON_BYTES_PER_BYTE * (served.limits.value_bytes + served.limits.code_bytes);
-            let body = read_body(&request, payload, limit + JSON_BYTES_EXTRA, served.body_timeout).await?;
+            let bytes = served.limits.value_bytes.saturating_add(served.limits.code_bytes);
+            let limit = bytes.saturating_mul(JSON_BYTES_PER_BYTE).saturating_add(JSON_BYTES_EXTRA);
+            let body = read_body(&request, payload, limit, served.body_timeout).await?;
             Put { deadline, ..json_put(key, &body, &served.limits)? }
         }
         Some(OCTET_STREAM) => {

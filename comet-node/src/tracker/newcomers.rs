@@ -54,8 +54,9 @@ impl Newcomers {
         }
         let roomy = self.earned.len() < NETWORKS_MAX || self.earned.contains_key(&network);
         let before = if roomy { self.earned.get(&network).copied() } else { self.others };
-        let earned = before.map_or(now, |earned| earned.max(now)) + EVERY;
-        let wait = earned.saturating_duration_since(now + EVERY * self.burst);
+        let earned = before.map_or(now, |earned| earned.max(now)).checked_add(EVERY).unwrap_or(now);
+        let wait = earned
+            .saturating_duration_since(now.checked_add(EVERY.saturating_mul(self.burst)).unwrap_or(now));
         if !wait.is_zero() {
             return Err(wait);
         }

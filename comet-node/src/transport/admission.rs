@@ -64,9 +64,10 @@ impl Admission {
             Source::Unproven if full || network_full || crowded => Verdict::Challenge,
             Source::Proven if full || network_full => Verdict::Refuse,
             Source::Proven | Source::Unproven => {
-                self.handshakes += 1;
+                self.handshakes = self.handshakes.saturating_add(1);
                 if let Some(network) = network {
-                    self.networks.entry(network).or_default().handshakes += 1;
+                    let count = self.networks.entry(network).or_default();
+                    count.handshakes = count.handshakes.saturating_add(1);
                 }
                 Verdict::Admit
             }
@@ -83,7 +84,7 @@ impl Admission {
         self.handshakes = self.handshakes.saturating_sub(1);
         self.change(ip, |count| {
             count.handshakes = count.handshakes.saturating_sub(1);
-            count.connections += 1;
+            count.connections = count.connections.saturating_add(1);
         });
     }
 

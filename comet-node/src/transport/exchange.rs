@@ -190,7 +190,7 @@ impl Inbound {
                 Counters::count(&self.counters.requests_broken);
                 let limit = FRAME_BYTES_MAX as u64;
                 // How much more the peer had in mind was not read.
-                Refusal::TooLarge { what: "the message".to_owned(), size: limit + 1, limit }
+                Refusal::TooLarge { what: "the message".to_owned(), size: limit.saturating_add(1), limit }
             }
         };
         encode_answer(&Err(refusal))

@@ -24,6 +24,7 @@ use crate::{identity::Identity, wire::alpn};
 const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
 /// The TLS side of dialling.
+#[allow(clippy::expect_used, reason = "the provider is the one that this was built with")]
 pub(super) fn client(identity: &Identity, network: &str) -> Arc<QuicClientConfig> {
     let provider = Arc::new(ring::default_provider());
     let key = Arc::new(rustls::client::AlwaysResolvesClientRawPublicKeys::new(certified(identity)));
@@ -41,6 +42,7 @@ pub(super) fn client(identity: &Identity, network: &str) -> Arc<QuicClientConfig
 }
 
 /// The TLS side of being dialled.
+#[allow(clippy::expect_used, reason = "the provider is the one that this was built with")]
 pub(super) fn server(identity: &Identity, network: &str) -> Arc<QuicServerConfig> {
     let provider = Arc::new(ring::default_provider());
     let key = Arc::new(rustls::server::AlwaysResolvesServerRawPublicKeys::new(certified(identity)));
@@ -65,6 +67,7 @@ fn ed25519_key(spki: &[u8]) -> Option<&[u8; 32]> {
     spki.strip_prefix(&SPKI_PREFIX)?.try_into().ok()
 }
 
+#[allow(clippy::expect_used, reason = "the key is the node's own")]
 fn certified(identity: &Identity) -> Arc<CertifiedKey> {
     let pkcs8 = PrivatePkcs8KeyDer::from(identity.pkcs8().to_vec());
     let key = ring::sign::any_eddsa_type(&pkcs8).expect("an identity is an Ed25519 key");

@@ -90,6 +90,7 @@ fn endpoint_config(identity: &Identity) -> EndpointConfig {
 struct RandomConnectionIds;
 
 impl ConnectionIdGenerator for RandomConnectionIds {
+    #[allow(clippy::expect_used, reason = "without random numbers nothing is safe")]
     fn generate_cid(&mut self) -> ConnectionId {
         let id: [u8; CONNECTION_ID_BYTES] = ring::rand::generate(&SystemRandom::new())
             .expect("the system gives random numbers, or nothing is safe")
@@ -106,6 +107,7 @@ impl ConnectionIdGenerator for RandomConnectionIds {
     }
 }
 
+#[allow(clippy::expect_used, reason = "an hour is a valid idle timeout")]
 pub(super) fn connection_limits(config: &TransportConfig) -> quinn::TransportConfig {
     let mut acknowledgements = AckFrequencyConfig::default();
     acknowledgements.max_ack_delay(Some(ACKNOWLEDGE_WITHIN));
