@@ -55,6 +55,28 @@ fn turns(criterion: &mut Criterion) {
     });
 }
 
+/// What it costs that the clock is read between instructions, as it is in every script that is not tiny: the
+/// same script with and without a comment of signs.
+fn paces(criterion: &mut Criterion) {
+    let event = get();
+    let scripts = [
+        ("empty handler", "function aso:onGet() end"),
+        ("loop of 1,000", "function aso:onGet() local x = 0 for i = 1, 1000 do x = x + i end return x end"),
+        ("handler of 100 calls", "function aso:onGet() for i = 1, 100 do key(1) end end"),
+    ];
+    for (name, code) in scripts {
+        for (pace, comment) in [("between calls", ""), ("between instructions", "-- ====================")] {
+            let pool = VmPool::new(Rc::default(), Backstop::WallClock);
+            let mut plan = blueprint();
+            plan.code = Code::new(format!("{comment}\n{code}"));
+            let mut object = pool.activate(&plan, moment()).expect("it activates");
+            criterion.bench_function(&format!("{name}, clock read {pace}"), |bencher| {
+                bencher.iter(|| black_box(object.begin(1, &event, Trail::FRESH, moment())));
+            });
+        }
+    }
+}
+
 fn through_the_actor(criterion: &mut Criterion) {
     let system = System::new();
     let replica = system.block_on(swarmless::replica(200));
@@ -100,6 +122,6 @@ async fn served(replica: comet_runtime::actors::Replica, n: u64) {
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(3));
-    targets = turns, through_the_actor
+    targets = turns, paces, through_the_actor
 }
 criterion_main!(benches);

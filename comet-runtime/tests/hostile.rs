@@ -72,6 +72,76 @@ fn a_script_that_escapes_its_expectation_is_reported() {
     assert_eq!(judge(talkative).unwrap_err(), "an address got out: \"0x7f0011223344\"");
 }
 
+/// The control of the limits: with one of them out of the way the same script takes what it wants.
+#[test]
+fn without_its_limit_an_attack_succeeds() {
+    let unlimited = Limits {
+        steps: u64::MAX,
+        memory_bytes: usize::MAX / 4,
+        turn_alloc_bytes: usize::MAX / 4,
+        messages: u32::MAX,
+        waits: usize::MAX,
+        value_bytes: usize::MAX / 4,
+        ..Limits::default()
+    };
+    let normal = Limits::default();
+    let cases = [
+        (
+            "for i = 1, 1000000 do end return 1",
+            Limits { steps: normal.steps, ..unlimited.clone() },
+            "handler_steps",
+        ),
+        (
+            "local s = string.rep('a', 60000) for i = 1, 100 do string.find(s, ('[bcdefghijkl]'):rep(4) .. 'a') end return 1",
+            Limits { steps: normal.steps, ..unlimited.clone() },
+            "handler_steps",
+        ),
+        (
+            "local t = {} for i = 1, 1000000 do t[i] = i end return #t",
+            Limits { turn_alloc_bytes: normal.turn_alloc_bytes, ..unlimited.clone() },
+            "handler_memory",
+        ),
+        (
+            "kept = {} for i = 1, 100 do kept[i] = string.rep('x', 10000) .. i end return 1",
+            Limits { memory_bytes: normal.memory_bytes, ..unlimited.clone() },
+            "handler_memory",
+        ),
+        (
+            "self.kept = string.rep('x', 100000) return 1",
+            Limits { value_bytes: normal.value_bytes, ..unlimited.clone() },
+            "handler_bad_state",
+        ),
+    ];
+    for (body, limits, verdict) in cases {
+        let script = |expected| format!("-- expect: {expected}\nfunction aso:onGet() {body} end");
+        judge(&script(verdict), limits, Backstop::StepsOnly).expect("the limit holds");
+        let escaped = judge(&script(verdict), unlimited.clone(), Backstop::StepsOnly);
+        assert_eq!(escaped.unwrap_err(), format!("expected {verdict}, found ok"), "{body}");
+    }
+}
+
+/// Time is up at once, so whoever looks at the clock ends the turn. In a straight stretch Luau itself does not.
+#[test]
+fn the_clock_is_read_within_a_straight_stretch() {
+    let hurried = Limits { turn_ms: 0, ..Limits::default() };
+    let stretch = |instructions: usize| {
+        let code = "x = x + 1 ".repeat(instructions);
+        format!("-- expect: handler_time\nlocal x = 0\nfunction aso:onGet() {code} end")
+    };
+    let end = |script: &str| {
+        let pool = VmPool::new(Rc::new(hurried.clone()), Backstop::WallClock);
+        let plan = blueprint("straight", script);
+        pool.activate(&plan, moment()).map(|mut object| {
+            let event = Event::Get { caller: caller(), payload: None };
+            object.begin(1, &event, Trail::FRESH, moment()).end.map(drop)
+        })
+    };
+    // The script as a whole is a stretch, too, so it does not even become an object.
+    assert!(matches!(end(&stretch(1_000)), Err(ActivationError::BadCode(text)) if text.contains("0 ms")));
+    // The control: a stretch that is too short to be watched runs to its end.
+    assert_eq!(end(&stretch(5)).ok(), Some(Ok(())));
+}
+
 /// No recursion reaches the end of the process's stack before that of the turn's memory.
 #[test]
 fn recursion_ends_at_every_memory_limit() {
@@ -285,7 +355,7 @@ fn name(report: &Report, said: &mut Vec<String>) -> String {
 
 /// Holds what left the sandbox as text against what may leave it.
 fn tame(text: &str) -> Result<(), String> {
-    if text.len() > 300 {
+    if text.len() > Limits::default().log_line_bytes {
         return Err(format!("a text of {} bytes got out: {:.80}…", text.len(), text));
     }
     if text.chars().any(char::is_control) {

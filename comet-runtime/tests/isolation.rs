@@ -189,6 +189,45 @@ fn call() -> impl Strategy<Value = String> {
     )
 }
 
+/// The control is the neighbour itself, which reads all that it wrote.
+#[test]
+fn none_of_a_thousand_globals_is_seen_by_another_object() {
+    let pool = pool();
+    let writes: Vec<_> = (0..1_000).map(|n| format!("g{n}=1")).collect();
+    let reads = "function aso:onGet()
+        local seen = 0
+        for n = 0, 999 do if read(n) then seen += 1 end end
+        return seen
+      end";
+    let names: Vec<_> = (0..1_000).map(|n| format!("g{n}")).collect();
+    // The names are read as globals: by number in a list that is made when it is asked for.
+    let read = |from: usize| format!("function() return {{ {} }} end", names[from..from + 250].join(","));
+    let lists: Vec<_> = (0..4).map(|part| read(part * 250)).collect();
+    let read = format!(
+        "local lists = {{ {} }} local function read(n) return lists[n // 250 + 1]()[n % 250 + 1] end",
+        lists.join(",")
+    );
+    let writer = format!("{} {read} {reads}", writes.join(" "));
+    let mut writer = activate(&pool, &writer);
+    let mut reader = activate(&pool, &format!("{read} {reads}"));
+    assert_eq!(reply(begin(&mut reader, None)), Ok(Value::Int(0)));
+    assert_eq!(reply(begin(&mut writer, None)), Ok(Value::Int(1_000)));
+}
+
+/// A finer clock would tell an object how long another one's turns take.
+#[test]
+fn time_is_told_in_whole_seconds() {
+    let pool = pool();
+    let mut object = activate(&pool, "function aso:onGet() return getSystemTime() end");
+    let mut told = |now| {
+        let event = Event::Get { caller: caller(None), payload: None };
+        reply(object.begin(1, &event, Trail::FRESH, Moment { now, ..moment() }))
+    };
+    assert_eq!(told(1_767_225_600_000), Ok(Value::Int(1_767_225_600)));
+    assert_eq!(told(1_767_225_600_999), Ok(Value::Int(1_767_225_600)));
+    assert_eq!(told(1_767_225_601_000), Ok(Value::Int(1_767_225_601)));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 

@@ -253,13 +253,8 @@ impl Vm {
             return Ok(compiled.clone());
         }
         self.ledger.charge_main_to(memory::HOST);
-        let script = self
-            .lua
-            .load(&*code.source)
-            .set_name(CHUNK_NAME)
-            .set_mode(ChunkMode::Text)
-            .into_function()
-            .map_err(|error| CompileError(self.sentence(&error)))?;
+        let script =
+            self.compile(code.source.as_bytes()).map_err(|error| CompileError(self.sentence(&error)))?;
         let compiled = Prototype { script, pace: Pace::of(&code.source) };
         let mut prototypes = self.prototypes.borrow_mut();
         if prototypes.len() >= PROTOTYPES_MAX {
@@ -267,6 +262,11 @@ impl Vm {
         }
         prototypes.insert(code.hash, compiled.clone());
         Ok(compiled)
+    }
+
+    /// Source text only: Luau believes whatever bytecode it is given.
+    fn compile(&self, source: &[u8]) -> mlua::Result<Function> {
+        self.lua.load(source).set_name(CHUNK_NAME).set_mode(ChunkMode::Text).into_function()
     }
 
     /// A fresh environment with its `aso` table, and the script as a function that runs in it.
@@ -476,5 +476,39 @@ impl Vm {
                 None => rest.trim_start_matches([':', ' ']).to_owned(),
             });
         clean(moved.as_deref().unwrap_or(message), self.limits.log_line_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha12Rng;
+
+    use super::*;
+
+    #[test]
+    fn bytecode_is_never_read() {
+        let vm = Vm::new(Rc::default(), Backstop::StepsOnly).expect("a VM can be made");
+        let real = mlua::chunk::Compiler::new().compile("local x = 1 return x + 1").expect("it compiles");
+        let accepted = vm.lua.load(real.clone()).set_mode(ChunkMode::Binary).into_function();
+        assert!(accepted.is_ok(), "the control: these bytes are a program");
+        assert!(vm.compile(&real).is_err());
+        vm.host.meter.reset(u64::MAX, None);
+        let mut rng = ChaCha12Rng::seed_from_u64(1);
+        for n in 0..10_000 {
+            // Half of them are what the compiler makes, damaged; half are bytes behind a version.
+            let mut blob = real.clone();
+            if n % 2 == 0 {
+                blob = (0..rng.random_range(0..300)).map(|_| rng.random()).collect();
+                blob.insert(0, rng.random_range(0..10));
+            } else {
+                let at = rng.random_range(1..blob.len());
+                blob[at] = rng.random();
+            }
+            // The version may be a blank to a text, and what follows its end: a text that does nothing.
+            if let Ok(empty) = vm.compile(&blob) {
+                assert!(empty.call::<LuaValue>(()).is_ok_and(|result| result.is_nil()), "{blob:?}");
+            }
+        }
     }
 }

@@ -11,7 +11,11 @@ function aso:onGet()
     function() table.move({ 1 }, 1, 1, 1, string) end,
   }
   for i, write in ipairs(writes) do
-    if pcall(write) then return i .. " passed" end
+    local passed, problem = pcall(write)
+    if passed then return i .. " passed" end
+    if not string.find(problem, "readonly", 1, true) and not string.find(problem, "locked", 1, true) then
+      return i .. " failed otherwise: " .. problem
+    end
   end
   return ("x"):rep(2) == "xx"
 end
