@@ -25,6 +25,9 @@ use crate::{
     state,
 };
 
+/// Fields of a state between two readings of the clock, while it is restored.
+const FIELDS_PER_READING: usize = 64;
+
 /// Names one event's run of a handler, over all its turns.
 pub type InvocationId = u64;
 
@@ -157,7 +160,7 @@ impl Object {
             define(vm, category, &limits, blueprint, &prototype, &data, moment).and_then(|(aso, value)| {
                 let put = (!matches!(value, LuaValue::Table(_))).then_some(value);
                 let (capabilities, decided) =
-                    state.map(|state| restore(vm, &aso, state)).transpose()?.unwrap_or_default();
+                    state.map(|state| vm.timed(|| restore(vm, &aso, state))).transpose()?.unwrap_or_default();
                 let policy = Policy::read(&aso, &limits).map_err(ActivationError::BadCode)?;
                 let limit_bytes = limits.memory_bytes as u64;
                 if vm.live_bytes(category, 0).0 as u64 > limit_bytes {
@@ -649,7 +652,10 @@ fn restore(
     for key in stale {
         aso.raw_set(key, LuaValue::Nil).map_err(unreadable)?;
     }
-    for (key, value) in &state.fields {
+    for (n, (key, value)) in state.fields.iter().enumerate() {
+        if n % FIELDS_PER_READING == FIELDS_PER_READING - 1 && vm.is_late() {
+            return Err(ActivationError::Unreadable("its fields take too long to make".into()));
+        }
         let (key, value) = (vm.to_lua(key).map_err(unreadable)?, vm.to_lua(value).map_err(unreadable)?);
         aso.raw_set(key, value).map_err(unreadable)?;
     }

@@ -142,6 +142,23 @@ fn the_clock_is_read_within_a_straight_stretch() {
     assert_eq!(end(&stretch(5)).ok(), Some(Ok(())));
 }
 
+/// Keys that fall into one place of a table make it slow to build, which the host does before the first step.
+#[test]
+fn a_large_map_is_built_against_the_clock() {
+    let hurried = Limits { turn_ms: 0, ..Limits::default() };
+    let end = |entries: i64| {
+        let pool = VmPool::new(Rc::new(hurried.clone()), Backstop::WallClock);
+        let plan = blueprint("map", "function aso:onGet() return 1 end");
+        let mut object = pool.activate(&plan, moment()).expect("it activates");
+        let map = (0..entries).map(|n| (Value::Int(n * 1_000), Value::Bool(true))).collect();
+        let event = Event::Get { caller: caller(), payload: Some(Value::Map(map)) };
+        object.begin(1, &event, Trail::FRESH, moment()).end.map(drop)
+    };
+    assert_eq!(end(1_000), Err(Failure::Time { limit_ms: 0 }));
+    // The control: a map that is too small to be slow is not looked at.
+    assert_eq!(end(50), Ok(()));
+}
+
 /// No recursion reaches the end of the process's stack before that of the turn's memory.
 #[test]
 fn recursion_ends_at_every_memory_limit() {

@@ -13,7 +13,7 @@ use std::{
 use comet_routing::{Contact, NodeId};
 use mlua::{Lua, Table, Value as LuaValue};
 
-use super::text::clean;
+use super::{pace, text::clean};
 use crate::{
     Value,
     codec::{self, Bounds, ELEMENTS_MAX},
@@ -29,6 +29,10 @@ const PATH_STEP_BYTES_MAX: usize = 40;
 const WORK_PER_ENTRY: usize = 256;
 /// What writing one byte costs.
 const WORK_PER_BYTE: u64 = 2;
+
+/// Entries of a map between two readings of the clock: keys that were chosen to fall into one place of Luau's
+/// table make each entry take as long as there are entries.
+const ENTRIES_PER_READING: usize = 64;
 
 /// Longest encoding of a table that is remembered while a value is written.
 const REMEMBERED_BYTES_MAX: usize = 4 * 1024;
@@ -107,7 +111,10 @@ impl Marshal {
             }
             Value::Map(entries) => {
                 let table = lua.create_table_with_capacity(0, entries.len())?;
-                for (key, value) in entries {
+                for (n, (key, value)) in entries.iter().enumerate() {
+                    if n % ENTRIES_PER_READING == ENTRIES_PER_READING - 1 && pace::is_late() {
+                        return Err(mlua::Error::runtime("the value takes too long to make"));
+                    }
                     table.raw_set(self.to_lua(lua, key)?, self.to_lua(lua, value)?)?;
                 }
                 LuaValue::Table(table)

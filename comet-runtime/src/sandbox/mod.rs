@@ -339,13 +339,30 @@ impl Vm {
         if let Some(watch) = &self.watch {
             watch.turn_begins();
         }
-        let time_max = Duration::from_millis(self.limits.turn_ms);
-        let until = self.stopwatch.map(|read| (read, read() + time_max));
-        self.host.meter.reset(self.limits.steps, until);
-        pace::turn_begins(until);
+        self.host.meter.reset(self.limits.steps, self.deadline());
+        pace::turn_begins(self.deadline());
         *self.host.turn.borrow_mut() = turn;
         self.lua.set_memory_limit(self.lua.used_memory() + self.limits.turn_alloc_bytes).ok();
         self.ledger.charge_main_to(category);
+    }
+
+    /// When what begins now has to be over.
+    fn deadline(&self) -> Option<(Stopwatch, Duration)> {
+        let time_max = Duration::from_millis(self.limits.turn_ms);
+        self.stopwatch.map(|read| (read, read() + time_max))
+    }
+
+    /// Does what the host does for an object between two turns, in the time of a turn.
+    pub(crate) fn timed<T>(&self, work: impl FnOnce() -> T) -> T {
+        pace::turn_begins(self.deadline());
+        let done = work();
+        pace::turn_ends();
+        done
+    }
+
+    /// True if the time of what is being done is up.
+    pub(crate) fn is_late(&self) -> bool {
+        pace::is_late()
     }
 
     /// Closes the turn, whatever became of it, and gives its state back.
@@ -353,6 +370,7 @@ impl Vm {
         if let Some(watch) = &self.watch {
             watch.turn_ends();
         }
+        pace::turn_ends();
         self.ledger.charge_main_to(memory::HOST);
         self.lua.set_memory_limit(0).ok();
         std::mem::take(&mut *self.host.turn.borrow_mut())
@@ -449,6 +467,9 @@ impl Vm {
 
     /// What an error of Lua's is to the author.
     pub(crate) fn failure(&self, error: &mlua::Error) -> Failure {
+        if let Some(exceeded) = pace::exceeded() {
+            return self.verdict(exceeded);
+        }
         match error {
             mlua::Error::MemoryError(_) => self.verdict(Exceeded::Memory),
             mlua::Error::CallbackError { cause, .. } => self.failure(cause),

@@ -80,13 +80,17 @@ impl Watched {
             self.instructions.set(left - 1);
         } else {
             self.instructions.set(INSTRUCTIONS_PER_READING - 1);
-            if let Some((read, deadline)) = self.until.get()
-                && read() > deadline
-            {
-                self.exceeded.set(Some(Exceeded::Time));
-            }
+            self.read_clock();
         }
         self.exceeded.get().is_some()
+    }
+
+    fn read_clock(&self) {
+        if let Some((read, deadline)) = self.until.get()
+            && read() > deadline
+        {
+            self.exceeded.set(Some(Exceeded::Time));
+        }
     }
 }
 
@@ -110,6 +114,19 @@ pub(crate) fn turn_begins(until: Option<(Stopwatch, Duration)>) {
         turn.instructions.set(0);
         turn.exceeded.set(None);
     });
+}
+
+/// The turn on this thread is over: what the host still does has no deadline.
+pub(crate) fn turn_ends() {
+    TURN.with(|turn| turn.until.set(None));
+}
+
+/// Reads the clock on behalf of the host; true if the turn has to end.
+pub(crate) fn is_late() -> bool {
+    TURN.with(|turn| {
+        turn.read_clock();
+        turn.exceeded.get().is_some()
+    })
 }
 
 /// What the turn on this thread has exceeded between two interrupts.
