@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use comet_routing::{Contact, clock::WallMs};
-use comet_store::{Deletion, Record, StoreError, Version};
+use comet_store::{Deletion, Record, Seal, StoreError, Version};
 
 use crate::{
     Caller, Refusal, Trail, Value,
@@ -81,6 +81,8 @@ pub enum Served {
         active: bool,
         /// What it used.
         usage: Usage,
+        /// What proves that the owner put it, where somebody owns it.
+        seal: Option<Box<Seal>>,
     },
     /// The put is stored, or was handled by the object.
     Stored {

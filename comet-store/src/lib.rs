@@ -34,6 +34,7 @@ mod reader;
 mod record;
 #[cfg(any(test, feature = "simulation"))]
 mod sample;
+mod seal;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation;
 mod source;
@@ -54,6 +55,7 @@ pub use ownership::{Act, Ownership, OwnershipError, Statement};
 pub use publication::{Publication, PublicationError};
 pub use quota::{Quota, QuotaExceeded, RECORD_OVERHEAD_BYTES};
 pub use reader::{Held, StoreReader, Totals};
-pub use record::{Code, Deletion, Hash, Record, Version, content_hash};
+pub use record::{Code, Deletion, Hash, Record, Version, content_hash, data_hash};
+pub use seal::{Seal, SealedObject, Shown};
 pub use source::Source;
 pub use writer::{Deleted, PutOutcome, Rule, StoreWriter};

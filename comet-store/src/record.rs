@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Ownership, Publication};
 
 const CODE_TAG: &[u8] = b"comet/1 code\0";
+const DATA_TAG: &[u8] = b"comet/1 data\0";
 const CONTENT_TAG: &[u8] = b"comet/1 content\0";
 
 /// SHA-256 of something, behind a domain tag.
@@ -109,8 +110,19 @@ impl Code {
     }
 }
 
-/// The hash of what was put: the code's hash (32 zero bytes for a plain value), then the data as received.
+/// The hash of what was put: of the code's hash (32 zero bytes for a plain value) and the [`data_hash`]. So whoever
+/// knows both hashes can check a signature without the data.
 pub fn content_hash(code: Option<&Hash>, data: &[u8]) -> Hash {
+    content_of(code, &data_hash(data))
+}
+
+/// The hash of a put's data as received.
+pub fn data_hash(data: &[u8]) -> Hash {
+    sha256(&[DATA_TAG, data])
+}
+
+/// As [`content_hash`], of data of which only the hash is known.
+pub(crate) fn content_of(code: Option<&Hash>, data: &Hash) -> Hash {
     sha256(&[CONTENT_TAG, code.unwrap_or(&[0; 32]), data])
 }
 

@@ -12,8 +12,8 @@ use comet_runtime::{
     Bounds, Caller, DecodeError, Limits, Origin, REPLICAS_MAX, Refusal, Trail, Value, visit::Visit,
 };
 use comet_store::{
-    Act, Code, Deletion, Ownership, OwnershipError, Publication, PublicationError, Record, Statement,
-    Version, content_hash,
+    Act, Code, Deletion, Ownership, OwnershipError, Publication, PublicationError, Record, Seal, Shown,
+    Statement, Version, content_hash,
 };
 
 use crate::{
@@ -256,6 +256,22 @@ impl Gate {
     fn verify(&self, ownership: &Ownership, key: &Key, sequence: u64, act: Act<'_>) -> Result<(), Refusal> {
         let statement = Statement { network: &self.network, key, sequence, act };
         ownership.verify(&statement).map_err(not_owner)
+    }
+
+    /// Checks that the owner of a key put what a replica shows under this version. Of a key that nobody owns
+    /// there is nothing to check: it says of itself which it is, so a replica cannot pass one for the other.
+    pub fn believe(
+        &self,
+        key: &Key,
+        version: &Version,
+        seal: Option<&Seal>,
+        shown: Shown<'_>,
+    ) -> Result<(), OwnershipError> {
+        match seal {
+            _ if !key.is_owned() => Ok(()),
+            Some(seal) => seal.verify(&self.network, key, version, shown),
+            None => Err(OwnershipError::Unsigned),
+        }
     }
 
     /// Whoever the publisher is: whether this node trusts it is asked where the code runs.

@@ -2,7 +2,8 @@
 //!
 //! A [`Read`] has one of three [`Rule`]s. Under each it asks no more nodes at once than it needs answers, and
 //! the next one as soon as a node fails, is suspect, or does not hold the object. That an object does not
-//! exist is concluded only when as many of the closest *live* nodes as could hold it have said so. A suspect
+//! exist is concluded only when as many of the closest *live* nodes as could hold it have said so, and that it
+//! refuses only when several of its replicas have; an answer is better than any number of them. A suspect
 //! is waited for when nobody else could still answer, but not longer than [`PATIENCE`].
 //!
 //! A read may begin before anybody has searched for the nodes closest to the key: with those that are
@@ -16,7 +17,7 @@ use comet_runtime::Refusal;
 
 use super::{
     Period,
-    roster::{Roster, Standing, Tally, is_verdict},
+    roster::{Roster, Standing, Tally, commonest, is_verdict},
 };
 
 /// How long a suspect is waited for after it became one: a second, the longest timeout of any peer.
@@ -25,6 +26,10 @@ const PATIENCE: Duration = rtt::TIMEOUT_MAX;
 /// How many nodes a [hasty](Read::hasty) read of one answer asks at once at most. When the nearest nodes do not
 /// hold an object, it probably does not exist, and hearing that from all of them one by one takes long.
 const BREADTH_MAX: usize = 4;
+
+/// How many replicas have to give the same [definite no](Read::on_refused) before a read of one answer believes it: a
+/// single one that lies shall not end a get.
+const AGREEMENT: usize = 2;
 
 /// Whose answers a [`Read`] wants.
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +89,8 @@ pub struct Read<T> {
     period: Period,
     search: Search,
     hasty: bool,
+    /// Replicas that have to agree on a definite no.
+    agreement: usize,
 }
 
 /// How far the search for the nodes closest to the key has come.
@@ -105,7 +112,7 @@ impl<T: Clone> Read<T> {
         period: Period,
     ) -> Self {
         let roster = Roster::new(candidates);
-        Self { roster, rule, reach, period, search: Search::Ended, hasty: false }
+        Self { roster, rule, reach, period, search: Search::Ended, hasty: false, agreement: AGREEMENT }
     }
 
     /// Its candidates are only those that happen to be known: it searches for others if they are no help.
@@ -117,6 +124,12 @@ impl<T: Clone> Read<T> {
     /// that do not hold the object. So a handler may run on more than one replica.
     pub fn hasty(self) -> Self {
         Self { hasty: true, ..self }
+    }
+
+    /// Its key is an owner's: a value can be checked, a definite no cannot. So more than half of the replicas have to
+    /// agree on one, where there are so many.
+    pub fn wary(self) -> Self {
+        Self { agreement: (self.reach / 2 + 1).max(AGREEMENT), ..self }
     }
 
     /// The search found these live nodes, nearest first.
@@ -135,7 +148,8 @@ impl<T: Clone> Read<T> {
         self.roster.settle(&by.id, Standing::Answered(answer));
     }
 
-    /// This node is there and says no, perhaps because it does not hold the object.
+    /// This node is there and says no: it does not hold the object, cannot say at the moment, or gives a definite no
+    /// that another replica would give as well. Of those a read of one answer wants several that agree.
     pub fn on_refused(&mut self, by: &Contact, refusal: Refusal) {
         self.roster.settle(&by.id, Standing::Refused(refusal));
     }
@@ -164,7 +178,8 @@ impl<T: Clone> Read<T> {
             return ReadStep::Done(self.conclude(&tally, now));
         }
         let helpless = tally.suspect + tally.absent + tally.refused + tally.failed;
-        if self.search == Search::Unneeded && (helpless > 0 || self.roster.len() == 0) {
+        let unsupported = tally.verdicts > 0 && tally.unasked + tally.asked + tally.slow == 0;
+        if self.search == Search::Unneeded && (helpless > 0 || unsupported || self.roster.len() == 0) {
             self.search = Search::Running;
             return ReadStep::Search { count: self.reach };
         }
@@ -206,6 +221,8 @@ impl<T: Clone> Read<T> {
     /// Nodes to be asked at once besides those that are needed.
     fn breadth(&self, tally: &Tally) -> usize {
         match self.rule {
+            // Either they agree with what was said, or one of them has the answer.
+            Rule::First if tally.verdicts > 0 => self.agreement.saturating_sub(self.noes().1 + 1),
             Rule::First if self.hasty => tally.absent.min(BREADTH_MAX - 1),
             Rule::First | Rule::All | Rule::Quorum { .. } => 0,
         }
@@ -213,10 +230,15 @@ impl<T: Clone> Read<T> {
 
     fn is_satisfied(&self, tally: &Tally) -> bool {
         match self.rule {
-            Rule::First => tally.answered > 0 || tally.verdicts > 0,
+            Rule::First => tally.answered > 0 || self.noes().1 >= self.agreement,
             Rule::All => false,
             Rule::Quorum { same, .. } => self.agreeing(same).len() >= self.needed(),
         }
+    }
+
+    /// The commonest definite no, and how many gave it.
+    fn noes(&self) -> (Option<&Refusal>, usize) {
+        commonest(self.roster.refusals(is_verdict)).map_or((None, 0), |(no, count)| (Some(no), count))
     }
 
     /// The largest group of equal answers; of groups of one size, the one with the nearest replica.
@@ -272,21 +294,23 @@ impl<T: Clone> Read<T> {
         if tally.answered > 0 {
             return self.disagreement(tally);
         }
-        let verdict = self.roster.refusals(is_verdict).next();
+        let (verdict, _) = self.noes();
         let search = if let Search::Failed(refusal) = &self.search { Some(refusal) } else { None };
         let refusal = verdict
             .or(search)
             .or_else(|| self.roster.refusals(|refusal| *refusal != Refusal::NotFound).next());
         let unheard = tally.asked + tally.slow > 0 || self.search == Search::Running || tally.absent == 0;
+        let mut failures = self.roster.failures(None).into_iter().map(|(_, why)| why);
+        let disbelieved = failures.find(|why| matches!(why, Refusal::Corrupt(_)));
         match refusal {
             Some(refusal) => refusal.clone(),
             None if late && unheard => self.period.timeout(),
             None if tally.absent > 0 => Refusal::NotFound,
             None if self.roster.len() == 0 => Refusal::Unreachable("no node to ask is known".into()),
-            None => Refusal::Unreachable(format!(
-                "none of the {} nodes closest to the key answered",
-                self.roster.len()
-            )),
+            None => disbelieved.unwrap_or_else(|| {
+                let asked = self.roster.len();
+                Refusal::Unreachable(format!("none of the {asked} nodes closest to the key answered"))
+            }),
         }
     }
 

@@ -11,7 +11,9 @@ use crate::wire::{Answer, Held, Reply};
 /// The reply to a visit that was served by the replica `here` at `now_ms`.
 pub fn reply_of(served: Served, here: Contact, now_ms: WallMs) -> Answer {
     match served {
-        Served::Got { value, version, active, usage } => Ok(Reply::Got { value, version, active, usage }),
+        Served::Got { value, version, active, usage, seal } => {
+            Ok(Reply::Got { value, version, active, usage, seal })
+        }
         Served::Stored { version, usage } => Ok(Reply::Stored { version, usage }),
         Served::Deleted { held } => Ok(Reply::Deleted { held }),
         Served::Inspected(holding) => Ok(Reply::Inspected(held(&holding, here, now_ms))),

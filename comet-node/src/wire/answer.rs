@@ -8,12 +8,12 @@ use comet_runtime::{
     Refusal,
     dht::{Inspection, LogLine, Usage},
 };
-use comet_store::Version;
+use comet_store::{Seal, Version};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DecodeError, FRAME_BYTES_MAX, Verdict, digest::verdicts, field, refusal::RefusalFields, scan, to_frame,
-    too_large,
+    DecodeError, FRAME_BYTES_MAX, Verdict, digest::verdicts, field, refusal::RefusalFields, scan,
+    seal::seal_option, to_frame, too_large,
 };
 
 /// The answer to a request.
@@ -51,6 +51,9 @@ pub enum Reply {
         /// What that took.
         #[serde(rename = "u", with = "UsageFields")]
         usage: Usage,
+        /// What proves that the owner of the key put it.
+        #[serde(rename = "seal", with = "seal_option", default, skip_serializing_if = "Option::is_none")]
+        seal: Option<Box<Seal>>,
     },
     /// To [`super::Request::Put`] and [`super::Request::Replicate`].
     #[serde(rename = "stored")]

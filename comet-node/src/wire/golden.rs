@@ -8,7 +8,7 @@ use comet_runtime::{
     Failure, Refusal,
     dht::{LogLine, LogProof, Usage},
 };
-use comet_store::{Ownership, Publication, Version};
+use comet_store::{Ownership, Publication, Seal, SealedObject, Version};
 use proptest::prelude::*;
 
 use super::*;
@@ -51,6 +51,17 @@ fn published_object() -> Object {
 
 fn version() -> Version {
     Version { sequence: 7, hash: [0x22; 32] }
+}
+
+/// An answer of an owned key: a plain value, or what handlers made.
+fn sealed_got(active: Option<SealedObject>) -> Reply {
+    Reply::Got {
+        value: Bytes::from_static(&[0x2a]),
+        version: version(),
+        active: active.is_some(),
+        usage: usage(),
+        seal: Some(Box::new(Seal { ownership: ownership(), ttl_seconds: 86_400, replicas: 8, active })),
+    }
 }
 
 fn usage() -> Usage {
@@ -211,9 +222,29 @@ fn answers() -> Vec<(Answer, &'static str)> {
                 version: version(),
                 active: true,
                 usage: usage(),
+                seal: None,
             }),
             "81a3676f7484a176c4012aa376657282a17307a168c4202222222222222222222222222222222222222222222222\
              222222222222222222a161c3a17583a173cd03e8a162cd0800a16d01",
+        ),
+        (
+            Ok(sealed_got(None)),
+            "81a3676f7485a176c4012aa376657282a17307a168c4202222222222222222222222222222222222222222222222\
+             222222222222222222a161c2a17583a173cd03e8a162cd0800a16d01a47365616c83a36f776e83a2706bc420aaaa\
+             aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa473616c74c420bbbbbbbbbbbbbbbbbb\
+             bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbba3736967c440cccccccccccccccccccccccccccccccccc\
+             cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc\
+             cca374746cce00015180a17208",
+        ),
+        (
+            Ok(sealed_got(Some(SealedObject { code: [0x33; 32], data: [0x77; 32] }))),
+            "81a3676f7485a176c4012aa376657282a17307a168c4202222222222222222222222222222222222222222222222\
+             222222222222222222a161c3a17583a173cd03e8a162cd0800a16d01a47365616c84a36f776e83a2706bc420aaaa\
+             aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa473616c74c420bbbbbbbbbbbbbbbbbb\
+             bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbba3736967c440cccccccccccccccccccccccccccccccccc\
+             cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc\
+             cca374746cce00015180a17208a16f82a26368c42033333333333333333333333333333333333333333333333333\
+             33333333333333a26468c4207777777777777777777777777777777777777777777777777777777777777777",
         ),
         (
             Ok(Reply::Stored { version: version(), usage: usage() }),

@@ -38,6 +38,7 @@ mod properties;
 mod refusal;
 mod request;
 mod scan;
+mod seal;
 
 use std::time::Duration;
 

@@ -221,7 +221,8 @@ fn a_refusal_of_an_unknown_kind_is_still_a_refusal() {
 fn an_answer_that_is_too_large_becomes_a_refusal() {
     let value = vec![0; FRAME_BYTES_MAX].into();
     let version = Version { sequence: 0, hash: [0; 32] };
-    let frame = encode_answer(&Ok(Reply::Got { value, version, active: false, usage: Usage::default() }));
+    let usage = Usage::default();
+    let frame = encode_answer(&Ok(Reply::Got { value, version, active: false, usage, seal: None }));
     assert!(matches!(decode_answer(&frame), Ok(Err(Refusal::TooLarge { .. }))));
 }
 

@@ -216,7 +216,7 @@ impl Object {
 
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Ownership")]
-struct OwnershipFields {
+pub(super) struct OwnershipFields {
     #[serde(rename = "pk", with = "field::exact")]
     public_key: [u8; 32],
     #[serde(rename = "salt", with = "field::exact")]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use comet_routing::{Key, clock::Clock};
-use comet_store::StoreReader;
+use comet_store::{Seal, StoreReader};
 use dashmap::DashMap;
 use tokio::sync::oneshot;
 
@@ -130,6 +130,7 @@ impl Replica {
         match self.reader.record(key, self.clock.wall_ms()) {
             Ok(None) => Some(Err(Refusal::NotFound)),
             Ok(Some(record)) if record.code.is_none() => Some(Ok(Served::Got {
+                seal: Seal::of(&record).map(Box::new),
                 value: record.data,
                 version: record.version,
                 active: false,

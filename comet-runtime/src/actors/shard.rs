@@ -15,7 +15,7 @@ use comet_routing::{
     clock::{Clock, WallMs},
 };
 use comet_store::{
-    DeleteRecord, Deletion, PutRecord, Record, RecordExpired, ReleaseRecord, Rule, SaveState, Version,
+    DeleteRecord, Deletion, PutRecord, Record, RecordExpired, ReleaseRecord, Rule, SaveState, Seal, Version,
 };
 use rand_chacha::ChaCha12Rng;
 use tokio::sync::oneshot;
@@ -302,6 +302,7 @@ impl Shard {
             }
             (_, None) => Err(Refusal::NotFound),
             (Visit::Get { .. }, Some(record)) => Ok(Served::Got {
+                seal: Seal::of(&record).map(Box::new),
                 value: record.data,
                 version: record.version,
                 active: false,

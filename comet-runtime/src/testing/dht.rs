@@ -160,7 +160,7 @@ impl Dht for TestSwarm {
             let caller = swarm.client(0, None);
             let visit = Visit::Get { caller, payload: get.payload.clone(), trail: Trail::FRESH };
             match swarm.visit(replica, get.key, visit) {
-                Ok(Served::Got { value, version, active, usage }) => {
+                Ok(Served::Got { value, version, active, usage, .. }) => {
                     let bounds = swarm.config.limits.reply_bounds();
                     let value = Value::decode(&value, bounds).unwrap_or(Value::Nil);
                     report.answers.push(Answer { replica: contact, value, version, active, usage });

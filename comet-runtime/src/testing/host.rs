@@ -6,7 +6,7 @@ use std::{
 };
 
 use comet_routing::{Contact, Key, clock::WallMs};
-use comet_store::Record;
+use comet_store::{Record, Seal};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 
@@ -147,6 +147,7 @@ impl Host {
                 version,
                 active: false,
                 usage: Usage::default(),
+                seal: Seal::of(&copy.record).map(Box::new),
             },
             (Visit::Inspect, object) => {
                 let handlers = object.as_ref().map_or_else(Vec::new, Object::handlers);
@@ -402,7 +403,8 @@ impl Host {
             }
             (_, Outcome::Refuse(reason)) => Err(Refusal::Refused(reason)),
             (Errand::Answer, Outcome::Reply(value)) => {
-                Ok(Served::Got { value, version, active: true, usage })
+                let seal = self.copies.get(&key).and_then(|copy| Seal::of(&copy.record)).map(Box::new);
+                Ok(Served::Got { value, version, active: true, usage, seal })
             }
             (Errand::Update { caller, record, trail }, Outcome::Accept) => {
                 match self.arrive(id, *record, caller, trail, now) {

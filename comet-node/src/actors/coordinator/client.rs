@@ -5,22 +5,22 @@ use std::time::Duration;
 use bytes::Bytes;
 use comet_routing::{Contact, Key};
 use comet_runtime::{
-    Bounds, Limits, Refusal, Trail, Value,
+    Bounds, Refusal, Trail, Value,
     dht::{
         self, Answer, Delete, DeleteReport, Get, GetReport, Inspection, LogLine, LogProof, LookupReport, Put,
         PutReport, ReplicaLog, Usage,
     },
 };
-use comet_store::{Version, content_hash};
+use comet_store::{Shown, Version, content_hash};
 use tokio::sync::oneshot;
 
 use super::{
     Operation,
-    conversation::{Conversation, Places},
+    conversation::{Conversation, Places, beside_the_point},
     deletion::{Removal, deleted},
 };
 use crate::{
-    operation::{CANDIDATES_MAX, Read, ReadOutcome, Rule, Write, WriteOutcome, request::object_of},
+    operation::{CANDIDATES_MAX, Gate, Read, ReadOutcome, Rule, Write, WriteOutcome, request::object_of},
     wire::{Object, Reply, Request},
 };
 
@@ -39,12 +39,19 @@ pub(super) struct Got {
 }
 
 impl Got {
-    /// Reads the reply to a get; `None` if it is something else or breaks this node's limits.
-    pub(super) fn read(reply: Reply, limits: &Limits) -> Option<Self> {
-        let Reply::Got { value: bytes, version, active, usage } = reply else { return None };
+    /// Reads the reply to a get of this key. Refuses one that is something else, breaks this node's limits, or is
+    /// not what the owner of the key put.
+    pub(super) fn read(reply: Reply, key: &Key, gate: &Gate) -> Result<Self, Refusal> {
+        let Reply::Got { value: bytes, version, active, usage, seal } = reply else {
+            return Err(beside_the_point());
+        };
+        let shown = if active { Shown::Reply } else { Shown::Value(&bytes) };
+        gate.believe(key, &version, seal.as_deref(), shown).map_err(|_| unproven())?;
+        let limits = gate.limits();
         let bounds = if active { limits.reply_bounds() } else { limits.value_bounds() };
         let value = Value::decode(&bytes, Bounds { bytes: bounds.bytes.max(limits.value_bytes), ..bounds });
-        Some(Self { value: value.ok()?, bytes, version, active, usage })
+        let value = value.map_err(|_| beside_the_point())?;
+        Ok(Self { value, bytes, version, active, usage })
     }
 
     fn is_same(&self, other: &Self) -> bool {
@@ -126,14 +133,15 @@ impl Operation {
         let payload = get.payload.map(|payload| payload.encode());
         let request = Request::Get { key: get.key, payload, callback: None, trail: Trail::FRESH.into() };
         let conversation = self.converse(request)?;
-        let read = |candidates| Read::new(candidates, rule, reach, self.period);
+        let wary = |read: Read<Got>| if get.key.is_owned() { read.wary() } else { read };
+        let read = |candidates| wary(Read::new(candidates, rule, reach, self.period));
         let read = match get.read {
             dht::Read::First => read(self.neighbours(&get.key).await).unsearched().hasty(),
             dht::Read::Quorum(_) => read(self.candidates(&get.key).await?).hasty(),
             dht::Read::All => read(self.replicas(&get.key).await?),
         };
-        let limits = self.access.gate.limits();
-        let outcome = conversation.read(read, |reply| Got::read(reply, limits)).await;
+        let gate = &self.access.gate;
+        let outcome = conversation.read(read, |reply| Got::read(reply, &get.key, gate)).await;
         // Replicas that differ are what may have kept the read from a result.
         let holders: Vec<_> = outcome.heard.iter().map(|(replica, got)| (*replica, got.version)).collect();
         self.mend(get.key, &holders, &outcome.absent);
@@ -214,6 +222,7 @@ impl Operation {
         request: Request,
         said: impl Fn(Reply) -> Option<T>,
     ) -> Result<ReadOutcome<T>, Refusal> {
+        let said = |reply| said(reply).ok_or_else(beside_the_point);
         let conversation = self.converse(request)?;
         let candidates = self.replicas(&key).await?;
         let read = Read::new(candidates, Rule::All, CANDIDATES_MAX, self.period);
@@ -224,6 +233,10 @@ impl Operation {
 /// What a replica that stored an object says.
 pub(super) fn stored(reply: &Reply) -> Option<(Version, Usage)> {
     if let Reply::Stored { version, usage } = reply { Some((*version, *usage)) } else { None }
+}
+
+fn unproven() -> Refusal {
+    Refusal::Corrupt("what it shows is not what the owner of the key has signed".into())
 }
 
 /// True if a node that is there said so itself.

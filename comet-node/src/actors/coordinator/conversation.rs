@@ -155,11 +155,11 @@ impl Conversation {
         }
     }
 
-    /// Drives a read to its end. `said` reads the replies.
+    /// Drives a read to its end. `said` reads the replies; one that it does not believe is its sender's failure.
     pub(super) async fn read<T: Clone>(
         mut self,
         mut read: Read<T>,
-        said: impl Fn(Reply) -> Option<T>,
+        said: impl Fn(Reply) -> Result<T, Refusal>,
     ) -> ReadOutcome<T> {
         loop {
             let until = match read.poll(self.now()) {
@@ -185,8 +185,8 @@ impl Conversation {
                 Some(News::Heard(node, Heard::Refused(refusal))) => read.on_refused(&node, refusal),
                 Some(News::Heard(node, Heard::Failed(refusal))) => read.on_failed(&node, refusal),
                 Some(News::Heard(node, Heard::Reply(reply))) => match said(reply) {
-                    Some(answer) => read.on_answer(&node, answer),
-                    None => read.on_failed(&node, beside_the_point()),
+                    Ok(answer) => read.on_answer(&node, answer),
+                    Err(why) => read.on_failed(&node, why),
                 },
             }
         }
@@ -270,6 +270,7 @@ async fn find(access: &Access, key: &Key, count: usize, period: Period) -> Resul
     }
 }
 
-fn beside_the_point() -> Refusal {
+/// What is said of a node whose reply is of no use.
+pub(super) fn beside_the_point() -> Refusal {
     Refusal::Unreachable("the peer answered something else than it was asked".into())
 }

@@ -8,7 +8,7 @@
 use comet_routing::{Contact, Key};
 use comet_runtime::{Refusal, Trail};
 
-use super::{Operation, client::OUTRUN_MAX};
+use super::{Operation, client::OUTRUN_MAX, conversation::beside_the_point};
 use crate::{
     operation::{Read, ReadOutcome, Rule},
     wire::{Reply, Request},
@@ -39,7 +39,10 @@ impl Operation {
         for attempts_left in (0..=OUTRUN_MAX).rev() {
             let request = Request::Delete { key, sequence, ownership: None, trail: trail.into() };
             let read = Read::new(nodes, Rule::All, reach, self.period);
-            let outcome = self.converse(request)?.read(read, |reply| deleted(&reply)).await;
+            let outcome = self
+                .converse(request)?
+                .read(read, |reply| deleted(&reply).ok_or_else(beside_the_point))
+                .await;
             let outrun_by = self.outrun_by(&outcome.failed).filter(|_| attempts_left > 0);
             let Some(held_sequence) = outrun_by else {
                 removal.note(outcome);

@@ -7,7 +7,7 @@ use comet_routing::{Contact, Key};
 use comet_runtime::{Nodes, Op, OpOutcome, OpResult, Refusal, Trail, Value, actors::Perform};
 use comet_store::Record;
 
-use super::{Operation, client};
+use super::{Operation, client, conversation::beside_the_point};
 use crate::{
     operation::{
         Read, Rule,
@@ -70,10 +70,11 @@ impl Operation {
         let trail = if one { trail } else { trail.among(reach.min(nodes.len())) };
         let request = Request::Get { key, payload, callback: Some(object), trail: trail.into() };
         let conversation = self.converse(request)?;
-        let limits = self.access.gate.limits();
+        let gate = &self.access.gate;
         let rule = if one { Rule::First } else { Rule::All };
         let read = Read::new(nodes, rule, reach, self.period);
-        let answers = conversation.read(read, |reply| client::Got::read(reply, limits)).await.result;
+        let read = if key.is_owned() { read.wary() } else { read };
+        let answers = conversation.read(read, |reply| client::Got::read(reply, &key, gate)).await.result;
         if one {
             let answer = answers?.into_iter().next();
             return Ok(OpOutcome::Value(answer.map_or(Value::Nil, |(_, got)| got.value)));
@@ -105,6 +106,7 @@ impl Operation {
         let Targets { nodes, reach } = self.targets(&object, &key, nodes, replicas).await?;
         let conversation = self.converse(request(trail.among(reach.min(nodes.len()))))?;
         let read = Read::new(nodes, Rule::All, reach, self.period);
+        let accepted = |reply| accepted(reply).ok_or_else(beside_the_point);
         let answers = conversation.read(read, accepted).await.result.unwrap_or_default();
         Ok(OpOutcome::Nodes(answers.into_iter().map(|(node, ())| node).collect()))
     }

@@ -32,7 +32,7 @@ fn get(read: Read) -> GetObject {
 
 fn got(value: i64) -> Answer {
     let value = Value::Int(value).encode();
-    Ok(Reply::Got { value, version: version(1), active: false, usage: Usage::default() })
+    Ok(Reply::Got { value, version: version(1), active: false, usage: Usage::default(), seal: None })
 }
 
 fn storing(n: u8) -> (Contact, Manner) {

@@ -11,7 +11,7 @@ use crate::actors::{GetObject, PutObject};
 
 fn holding(n: u8, sequence: u64) -> (Contact, Manner) {
     let (value, usage) = (Value::Int(1).encode(), Usage::default());
-    answering(n, Ok(Reply::Got { value, version: version(sequence), active: false, usage }))
+    answering(n, Ok(Reply::Got { value, version: version(sequence), active: false, usage, seal: None }))
 }
 
 fn get(read: Read) -> GetObject {

@@ -9,6 +9,7 @@ mod prober;
 mod replicator;
 mod responder;
 mod scout;
+mod signed_reads;
 
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
 

@@ -21,7 +21,10 @@ fn storing(n: u8) -> (Contact, Manner) {
 
 fn got(n: u8, value: i64) -> (Contact, Manner) {
     let value = Value::Int(value).encode();
-    answering(n, Ok(Reply::Got { value, version: version(1), active: true, usage: Usage::default() }))
+    answering(
+        n,
+        Ok(Reply::Got { value, version: version(1), active: true, usage: Usage::default(), seal: None }),
+    )
 }
 
 fn station(own: u8, peers: impl IntoIterator<Item = (Contact, Manner)>) -> Station {

@@ -136,12 +136,63 @@ fn a_replica_that_may_hold_it_forbids_to_say_that_it_is_not_there() {
     assert_eq!(done(&mut read, now).result, Err(busy));
 }
 
+fn private() -> Refusal {
+    Refusal::Refused("private".into())
+}
+
 #[test]
-fn an_objects_definite_no_is_the_answer() {
+fn a_definite_no_is_the_answer_when_two_replicas_give_it() {
     let (mut read, now) = read(5, Rule::First);
     asked(&mut read, now);
-    read.on_refused(&node(1), Refusal::Refused("private".into()));
-    assert_eq!(done(&mut read, now).result, Err(Refusal::Refused("private".into())));
+    read.on_refused(&node(1), private());
+    assert_eq!(asked(&mut read, now).0, nodes([2]), "one alone ends nothing");
+    read.on_refused(&node(2), Refusal::Invalid("the payload".into()));
+    assert_eq!(asked(&mut read, now).0, nodes([3]), "they do not agree");
+    read.on_refused(&node(3), private());
+    assert_eq!(done(&mut read, now).result, Err(private()));
+}
+
+#[test]
+fn an_answer_is_better_than_the_no_of_one_who_lies() {
+    let (mut lied_to, now) = read(5, Rule::First);
+    asked(&mut lied_to, now);
+    lied_to.on_refused(&node(1), private());
+    let mut gullible = Read { agreement: 1, ..lied_to.clone() };
+    asked(&mut lied_to, now);
+    lied_to.on_answer(&node(2), 7);
+    assert_eq!(done(&mut lied_to, now).result, Ok(vec![(node(2), 7)]));
+    assert_eq!(done(&mut gullible, now).result, Err(private()), "the control");
+}
+
+#[test]
+fn where_values_can_be_checked_more_than_half_of_the_replicas_must_agree_on_a_no() {
+    let period = Period::starting(Clock::System.now(), DEADLINE);
+    let (trusting, now) = (Read::new((1..=9).map(node), Rule::First, 8, period), period.began);
+    let (mut wary, mut trusting) = (trusting.clone().wary(), trusting);
+    assert_eq!(asked(&mut wary, now).0, nodes([1]));
+    wary.on_refused(&node(1), private());
+    assert_eq!(asked(&mut wary, now).0, nodes(2..=5), "the others at once");
+    (2..=4).for_each(|n| wary.on_refused(&node(n), private()));
+    let mut lied_to = wary.clone();
+    lied_to.on_answer(&node(5), 7);
+    assert_eq!(done(&mut lied_to, now).result, Ok(vec![(node(5), 7)]), "four liars are not enough");
+    wary.on_refused(&node(5), private());
+    assert_eq!(done(&mut wary, now).result, Err(private()));
+
+    for n in [1, 2] {
+        asked(&mut trusting, now);
+        trusting.on_refused(&node(n), private());
+    }
+    assert_eq!(done(&mut trusting, now).result, Err(private()), "the control: two are");
+}
+
+#[test]
+fn the_no_of_the_only_replica_there_is_is_believed() {
+    let (read, now) = read(1, Rule::First);
+    let mut read = read.wary();
+    asked(&mut read, now);
+    read.on_refused(&node(1), private());
+    assert_eq!(done(&mut read, now).result, Err(private()));
 }
 
 #[test]

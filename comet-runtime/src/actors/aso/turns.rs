@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix::prelude::*;
-use comet_store::{Deletion, Record};
+use comet_store::{Deletion, Record, Seal};
 
 use super::{
     super::Perform,
@@ -147,7 +147,7 @@ impl Aso {
                 self.refuse(errand, Refusal::Refused(reason), ctx);
             }
             (Errand::Answer(reply), Outcome::Reply(value)) => {
-                let served = Served::Got { value, version, active: true, usage };
+                let served = Served::Got { value, version, active: true, usage, seal: self.seal() };
                 if self.object.policy().durable && self.is_unsaved() {
                     self.save(Some((reply, served)), ctx);
                 } else {
@@ -172,6 +172,11 @@ impl Aso {
             (Errand::Arrive { reply, source }, Outcome::Accept) => self.settle_in(reply, source, usage, ctx),
             (_, _) => {}
         }
+    }
+
+    /// What proves to a reader that the owner put this object.
+    fn seal(&self) -> Option<Box<Seal>> {
+        Seal::of(&self.record).map(Box::new)
     }
 
     /// Ends a run that asked for the object's deletion: its one answer leaves when the object is gone.
@@ -200,7 +205,7 @@ impl Aso {
                 }
             }
             (Errand::Answer(_), Outcome::Reply(value)) => {
-                Ok(Served::Got { value, version, active: true, usage })
+                Ok(Served::Got { value, version, active: true, usage, seal: self.seal() })
             }
             (Errand::Update { .. }, Outcome::Refuse(reason)) => Err(Refusal::Refused(reason)),
             (Errand::Update { .. }, _) => Ok(Served::Stored { version, usage }),
