@@ -40,7 +40,7 @@ const QUERIES_MAX: usize = 8_192;
 
 /// Nodes that are looked for beyond those that are wanted: some may be dead, some have no room for what is to be
 /// stored. With a quarter of all nodes dead, 96 of 100 times no more than 6 of 14 are.
-const SPARES: usize = 6;
+pub(crate) const SPARES: usize = 6;
 
 /// Lost contacts that each refresh tries again.
 const LOST_TRIED: usize = 4;
@@ -69,7 +69,7 @@ impl Default for RouterConfig {
     fn default() -> Self {
         Self {
             table: TableConfig::default(),
-            paths: 4,
+            paths: 8,
             lookups_max: 256,
             lookup_deadline: Duration::from_secs(5),
             refresh_every: Duration::from_secs(60),

@@ -71,7 +71,7 @@ impl LookupConfig {
             diversity: Diversity::default(),
             alpha: 8,
             alpha_max: 16,
-            paths: 4,
+            paths: 8,
             anchors: 2,
             tracked_max: 800,
             timeout: rtt::TIMEOUT_STRANGER,

@@ -16,7 +16,7 @@ use rand_chacha::ChaCha12Rng;
 
 use crate::{
     Admission, Contact, KEY_BYTES, Key, Lookup, LookupConfig, NodeId, Outcome, RoutingTable, Rtt, Step,
-    TableConfig,
+    TableConfig, actor::SPARES,
 };
 
 /// No lookup of the swarm runs longer.
@@ -84,6 +84,8 @@ struct Node {
     table: RoutingTable,
     rtts: BTreeMap<NodeId, Rtt>,
     conduct: Conduct,
+    /// How often it was asked for contacts.
+    asked: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -99,11 +101,18 @@ struct Running {
 
 #[derive(Clone, Debug)]
 enum Event {
-    Start { origin: usize, target: Key },
+    Start { origin: usize, target: Key, k: usize, excused: usize },
     Request { lookup: u64, to: usize },
     Reply { lookup: u64, from: Contact, closer: Vec<Contact> },
     Overdue { lookup: u64, contact: Contact },
     Wake { lookup: u64 },
+}
+
+impl Event {
+    /// The start of a lookup for as many nodes as a bucket holds.
+    fn wide(origin: usize, target: Key) -> Self {
+        Self::Start { origin, target, k: TableConfig::default().k, excused: 0 }
+    }
 }
 
 impl Swarm {
@@ -164,9 +173,42 @@ impl Swarm {
             let origin = honest[self.rng.random_range(0..honest.len())];
             let target = self.random_key();
             let after = spread.mul_f64(self.rng.random_range(0.0..=1.0));
-            self.schedule(after, Event::Start { origin, target });
+            self.schedule(after, Event::wide(origin, target));
         }
         self.run()
+    }
+
+    /// Looks for `count` live nodes close to `target`, and for a few spare ones as the `Router` does.
+    pub fn find(&mut self, origin: &NodeId, target: Key, count: usize) -> Option<Outcome> {
+        let origin = *self.by_id.get(origin)?;
+        let k = count.saturating_add(SPARES).min(TableConfig::default().k);
+        self.schedule(Duration::ZERO, Event::Start { origin, target, k, excused: k.saturating_sub(count) });
+        self.run().pop().map(|report| report.outcome)
+    }
+
+    /// The nodes closest to `target` if `origin` knows all of them without asking anybody, else nobody.
+    pub fn neighbours(&self, origin: &NodeId, target: &Key, count: usize) -> Vec<Contact> {
+        let table = self.by_id.get(origin).map(|&at| &self.nodes[at].table);
+        let table = table.filter(|table| table.is_complete_around(target, self.now));
+        table.map(|table| table.closest(target, count)).unwrap_or_default()
+    }
+
+    /// Everybody who behaves so, in the order of joining.
+    pub fn who(&self, conduct: Conduct) -> Vec<Contact> {
+        let so = self.nodes.iter().filter(|node| node.conduct == conduct);
+        so.map(|node| node.contact).collect()
+    }
+
+    /// How often each node has been asked for contacts since the swarm began to grow.
+    pub fn asked(&self) -> BTreeMap<NodeId, u64> {
+        self.nodes.iter().map(|node| (node.contact.id, node.asked)).collect()
+    }
+
+    /// A colluder joins under an id of its choice, as nobody can where ids are hashes of public keys.
+    pub fn join_colluding(&mut self, id: NodeId) {
+        let joined = self.join_as(id);
+        self.nodes[joined].conduct = Conduct::Colluding;
+        self.colluders.push(self.nodes[joined].contact);
     }
 
     /// What a perfect lookup finds: the `count` nodes closest to `target` that answer, nearest first, without
@@ -185,6 +227,11 @@ impl Swarm {
 
     fn join(&mut self) {
         let id = NodeId::from_bytes(*self.random_key().as_bytes());
+        self.join_as(id);
+    }
+
+    /// Returns the newcomer's place among the nodes.
+    fn join_as(&mut self, id: NodeId) -> usize {
         let place_ms = (self.rng.random_range(0.0..SIDE_MS), self.rng.random_range(0.0..SIDE_MS));
         // 1.0.0.0 upwards, one /24 each.
         let network = u32::try_from(self.nodes.len()).unwrap_or(0).wrapping_add(1 << 16).to_be_bytes();
@@ -196,12 +243,14 @@ impl Swarm {
             table.on_reached(known, self.now);
         }
         self.by_id.insert(id, joined);
-        self.nodes.push(Node { contact, place_ms, table, rtts: BTreeMap::new(), conduct: Conduct::Honest });
-        self.schedule(Duration::ZERO, Event::Start { origin: joined, target: id.as_key() });
+        let (rtts, conduct) = (BTreeMap::new(), Conduct::Honest);
+        self.nodes.push(Node { contact, place_ms, table, rtts, conduct, asked: 0 });
+        self.schedule(Duration::ZERO, Event::wide(joined, id.as_key()));
         self.run();
         let target = self.random_key();
-        self.schedule(Duration::ZERO, Event::Start { origin: joined, target });
+        self.schedule(Duration::ZERO, Event::wide(joined, target));
         self.run();
+        joined
     }
 
     /// Lets time pass until nothing is left to happen.
@@ -219,7 +268,7 @@ impl Swarm {
     /// Returns the lookup that may have something to do now.
     fn handle(&mut self, event: Event) -> Option<u64> {
         match event {
-            Event::Start { origin, target } => Some(self.start(origin, target)),
+            Event::Start { origin, target, k, excused } => Some(self.start(origin, target, k, excused)),
             Event::Request { lookup, to } => {
                 self.answer(lookup, to);
                 None
@@ -248,12 +297,13 @@ impl Swarm {
         }
     }
 
-    fn start(&mut self, origin: usize, target: Key) -> u64 {
+    fn start(&mut self, origin: usize, target: Key, k: usize, excused: usize) -> u64 {
         let node = &mut self.nodes[origin];
         node.table.on_lookup(&target, self.now);
         let deadline = self.now + LOOKUP_DEADLINE;
-        let config = LookupConfig { paths: self.paths, ..LookupConfig::new(node.contact.id, deadline) };
-        let lookup = Lookup::new(target, node.table.closest(&target, config.k), config);
+        let config =
+            LookupConfig { k, excused, paths: self.paths, ..LookupConfig::new(node.contact.id, deadline) };
+        let lookup = Lookup::new(target, node.table.closest(&target, TableConfig::default().k), config);
         let id = self.lookups_made;
         self.lookups_made += 1;
         self.running.insert(
@@ -302,6 +352,7 @@ impl Swarm {
         let Some(running) = self.running.get(&lookup) else { return };
         let (origin, target) = (running.origin, *running.lookup.target());
         let k = TableConfig::default().k;
+        self.nodes[to].asked += 1;
         let node = &self.nodes[to];
         let closer = match node.conduct {
             Conduct::Silent => return,

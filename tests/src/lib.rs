@@ -1,5 +1,6 @@
 //! Comet's system tests. The suites are in `tests/`; this library holds what they share.
 
+pub mod colluders;
 pub mod fuzzing;
 pub mod harness;
 pub mod process;
