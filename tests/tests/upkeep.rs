@@ -74,7 +74,7 @@ fn in_a_swarm_larger_than_a_region_objects_are_taken_where_they_belong_through_d
         for _ in 0..6 {
             cluster.grow().await;
         }
-        sim.run_for(3 * PERIOD).await;
+        sim.run_for(4 * PERIOD).await;
         for key in &keys {
             assert_eq!(names(&cluster.holders_of(key)), names(&cluster.closest_to(key, 8)), "{key}");
         }
