@@ -3,6 +3,8 @@
 pub mod colluders;
 pub mod fuzzing;
 pub mod harness;
+pub mod load;
+pub mod peer;
 pub mod process;
 pub mod resilience;
 pub mod source;

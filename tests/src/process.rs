@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     io::{BufRead, BufReader},
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -108,6 +109,16 @@ impl NodeProcess {
     pub fn report(&self) -> Option<NodeReport> {
         let mut answer = ureq::get(format!("{}/v1/node", self.url())).call().ok()?;
         serde_json::from_str(&answer.body_mut().read_to_string().ok()?).ok()
+    }
+
+    /// The most memory that it has had at one time, in bytes, as the kernel counted.
+    pub fn resident_bytes_max(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = fs::read_to_string(path).expect("the process runs");
+        let peak = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB")?.trim().parse().ok());
+        peak.map(|kb: u64| kb * 1024).expect("the kernel counts it")
     }
 
     /// Runs a client command against it.
