@@ -15,6 +15,9 @@ use serde::{Deserialize, Serialize};
 /// Bytes in a key, a node id and a distance.
 pub const KEY_BYTES: usize = 32;
 
+/// Hexadecimal digits of a key that logs show.
+pub const BRIEF_DIGITS: usize = 8;
+
 /// How many child keys an object has: [`Key::child`] takes 1 up to this.
 pub const CHILDREN_MAX: u8 = 5;
 
@@ -93,6 +96,14 @@ impl Key {
     /// The key's bytes, most significant first.
     pub const fn as_bytes(&self) -> &[u8; KEY_BYTES] {
         &self.0
+    }
+
+    /// The first [`BRIEF_DIGITS`] digits: enough to tell objects apart in a log, and not to read one. Whoever knows the
+    /// whole key of an object that nobody owns may write it.
+    pub fn brief(&self) -> String {
+        let mut digits = self.to_string();
+        digits.truncate(BRIEF_DIGITS);
+        digits
     }
 
     /// XOR distance to another key.
@@ -248,6 +259,13 @@ mod tests {
     fn a_name_always_hashes_to_the_same_key() {
         assert_eq!(Key::of("hello").to_string(), Key::of("hello").to_string(),);
         assert_ne!(Key::of("hello"), Key::of("hello "));
+    }
+
+    #[test]
+    fn a_brief_key_is_the_beginning_of_the_whole_one() {
+        let key = Key::of("hello");
+        assert_eq!(key.brief().len(), BRIEF_DIGITS);
+        assert!(key.to_string().starts_with(&key.brief()));
     }
 
     #[test]

@@ -224,7 +224,7 @@ impl Object {
         self.decided = self.decided.max(Some(put));
         // The fields are those of a turn that ended well; they have been encoded before.
         if let Err(problem) = self.keep_state() {
-            log::warn!("a decision of the object {} is not kept: {problem}", self.key);
+            log::warn!("a decision of the object {} is not kept: {problem}", self.key.brief());
         }
     }
 

@@ -23,7 +23,7 @@ pub enum StoreError {
         reason: String,
     },
     /// What is stored was damaged and is not served; a replica elsewhere may have a good copy.
-    #[error("the object {key} is damaged in this store: {reason}")]
+    #[error("the object {} is damaged in this store: {reason}", .key.brief())]
     Corrupt {
         /// The object.
         key: Key,

@@ -297,7 +297,7 @@ impl Surveyor {
                     holdings.push(held);
                 }
                 Ok(_) => {}
-                Err(error) => log::warn!("upkeep passes over {key}: {error}"),
+                Err(error) => log::warn!("upkeep passes over {}: {error}", key.brief()),
             }
         }
         let mut batch = Batch::new(checks);
@@ -350,7 +350,7 @@ impl Surveyor {
             Ok(Admitted::Visit { visit, .. }) => Some(visit),
             Ok(_) => None,
             Err(refusal) => {
-                log::debug!("{} calls {key} deleted, in vain: {refusal}", by.id);
+                log::debug!("{} calls {} deleted, in vain: {refusal}", by.id, key.brief());
                 None
             }
         }
@@ -400,7 +400,7 @@ impl Surveyor {
             // Something newer has come meanwhile, here.
             Ok(None) => Copied::Stale,
             Err(error) => {
-                log::warn!("upkeep cannot copy {}: {error}", copy.summary.key);
+                log::warn!("upkeep cannot copy {}: {error}", copy.summary.key.brief());
                 Copied::Refused
             }
         };
@@ -440,7 +440,7 @@ impl Surveyor {
         let replica = self.replica.clone();
         actix::spawn(async move {
             if let Err(refusal) = replica.serve(key, visit).await {
-                log::debug!("upkeep leaves {key} as it is: {refusal}");
+                log::debug!("upkeep leaves {} as it is: {refusal}", key.brief());
             }
         });
     }

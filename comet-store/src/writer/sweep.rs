@@ -37,7 +37,7 @@ impl StoreWriter {
     pub(super) fn held_or_scrubbed(&mut self, key: &Key) -> Result<Option<StoredRecord>, StoreError> {
         match self.held(key) {
             Err(StoreError::Corrupt { reason, .. }) => {
-                log::warn!("clearing away the damaged record {key}: {reason}");
+                log::warn!("clearing away the damaged record {}: {reason}", key.brief());
                 self.scrub(key)?;
                 Ok(None)
             }

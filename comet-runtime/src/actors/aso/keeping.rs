@@ -94,7 +94,7 @@ impl Aso {
         if let Some(error) = &error
             && !was_out
         {
-            log::warn!("changes of objects cannot be saved, the first of {}: {error}", self.key);
+            log::warn!("changes of objects cannot be saved, the first of {}: {error}", self.key.brief());
         }
         match error {
             Some(StoreError::Unwritable { .. } | StoreError::Unreadable { .. } | StoreError::Stopped) => {

@@ -64,7 +64,7 @@ impl Aso {
                 true
             }
             Err(error) => {
-                log::warn!("the last changes of the object {} are lost: {error}", self.key);
+                log::warn!("the last changes of the object {} are lost: {error}", self.key.brief());
                 false
             }
         }
