@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub const KEY_BYTES: usize = 32;
 
 /// Hexadecimal digits of a key that logs show.
-pub const BRIEF_DIGITS: usize = 8;
+const BRIEF_DIGITS: usize = 8;
 
 /// How many child keys an object has: [`Key::child`] takes 1 up to this.
 pub const CHILDREN_MAX: u8 = 5;
@@ -98,7 +98,7 @@ impl Key {
         &self.0
     }
 
-    /// The first [`BRIEF_DIGITS`] digits: enough to tell objects apart in a log, and not to read one. Whoever knows the
+    /// The first eight digits: enough to tell objects apart in a log, and not to read one. Whoever knows the
     /// whole key of an object that nobody owns may write it.
     pub fn brief(&self) -> String {
         let mut digits = self.to_string();

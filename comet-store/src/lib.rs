@@ -36,6 +36,7 @@ mod record;
 mod sample;
 mod seal;
 #[cfg(any(test, feature = "simulation"))]
+#[allow(clippy::arithmetic_side_effects, clippy::expect_used, clippy::indexing_slicing)]
 pub mod simulation;
 mod source;
 #[allow(clippy::arithmetic_side_effects)]
