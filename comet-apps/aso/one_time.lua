@@ -52,11 +52,12 @@ local function answer(self, caller, claim)
 end
 
 local function tell(self, claim, callback)
-  return get(getASOKey(), self.value.voters or 20, { claim = claim }, callback)
+  return get(getASOKey(), self.value.voters or self.count, { claim = claim }, callback)
 end
 
 local function erase_others()
-  put(getASOKey(), nil, 20, function() end)
+  -- What cannot be told now is told at the next ticks.
+  pcall(put, getASOKey(), nil, 20, function() end)
 end
 
 function aso:onGet(caller, _, payload)
@@ -68,7 +69,9 @@ function aso:onGet(caller, _, payload)
   turn = turn + 1
   local claim = { by = claimant, turn = turn }
   local votes = vote(self, getNodeID() .. " " .. claim.by, claim.turn) and 1 or 0
-  for _, heard in tell(self, claim) or {} do
+  -- A replica that is read in another's stead may have too few messages to ask anybody.
+  local asked, answers = pcall(tell, self, claim)
+  for _, heard in asked and answers or {} do
     if heard.value == true then votes = votes + 1 end
   end
   if self.read then return nil end
@@ -76,7 +79,7 @@ function aso:onGet(caller, _, payload)
   if votes <= self.count / 2 then
     claim.withdrawn = true
     answer(self, { id = getNodeID() }, claim)
-    tell(self, claim, function() end)
+    pcall(tell, self, claim, function() end)
     return { refused = `{votes} of {self.count} replicas agreed and a majority must; ask again later` }
   end
   self.read = true

@@ -41,7 +41,7 @@ end
 local function living(self)
   local nonce, ids, networks, count = math.random(2147483647), { [getNodeID()] = true }, {}, 1
   networks[network(self, getNodeIP()) or 0] = true
-  for _, heard in get(getASOKey(), 20, { alive = nonce }) or {} do
+  for _, heard in get(getASOKey(), 10, { alive = nonce }) or {} do
     if heard.value == proof(self, nonce, heard.node.id) then
       ids[heard.node.id], networks[network(self, heard.node.ip) or 0], count = true, true, count + 1
     end

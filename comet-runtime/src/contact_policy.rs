@@ -112,7 +112,7 @@ pub fn permit(
         .into())
 }
 
-/// Messages that an object may send: a bucket that refills evenly over the timer interval.
+/// A bucket of tokens, messages or bytes, that refills evenly over an interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MessageBucket {
     tokens: f64,
@@ -127,14 +127,19 @@ impl MessageBucket {
 
     /// Takes one token; false if there is none.
     pub fn take(&mut self, messages: u32, interval_ms: u64, now: WallMs) -> bool {
-        let passed = now.saturating_sub(self.filled_ms) as f64 / interval_ms.max(1) as f64;
-        self.tokens = (self.tokens + passed * f64::from(messages)).min(f64::from(messages));
-        self.filled_ms = self.filled_ms.max(now);
-        if self.tokens < 1.0 {
-            return false;
+        let any = self.level(messages, interval_ms, now) > 0;
+        if any {
+            self.tokens -= 1.0;
         }
-        self.tokens -= 1.0;
-        true
+        any
+    }
+
+    /// How many whole tokens are there.
+    fn level(&mut self, max: u32, interval_ms: u64, now: WallMs) -> usize {
+        let passed = now.saturating_sub(self.filled_ms) as f64 / interval_ms.max(1) as f64;
+        self.tokens = (self.tokens + passed * f64::from(max)).min(f64::from(max));
+        self.filled_ms = self.filled_ms.max(now);
+        self.tokens as usize
     }
 
     /// When it is full again, by the clock that it was filled by.
@@ -145,25 +150,75 @@ impl MessageBucket {
     }
 }
 
+/// What may be sent in one timer interval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PostageLimits {
+    /// Messages, one for each node that is asked.
+    pub messages: u32,
+    /// Their bytes.
+    pub bytes: u32,
+}
+
+/// What an object may still send in its timer interval.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Postage {
+    messages: MessageBucket,
+    bytes: MessageBucket,
+}
+
+impl Postage {
+    /// That of an object that has sent nothing.
+    pub fn full(limits: PostageLimits, now: WallMs) -> Self {
+        Self {
+            messages: MessageBucket::full(limits.messages, now),
+            bytes: MessageBucket::full(limits.bytes, now),
+        }
+    }
+
+    /// How many of so many nodes it can ask with frames of so many bytes.
+    pub fn affords(
+        &mut self,
+        nodes: usize,
+        frame_bytes: usize,
+        limits: PostageLimits,
+        interval_ms: u64,
+        now: WallMs,
+    ) -> usize {
+        let bytes = self.bytes.level(limits.bytes, interval_ms, now);
+        let frames = bytes.checked_div(frame_bytes).unwrap_or(usize::MAX);
+        nodes.min(frames).min(self.messages.level(limits.messages, interval_ms, now))
+    }
+
+    /// Pays for as many nodes as it [affords](Self::affords).
+    pub fn pay(&mut self, nodes: usize, frame_bytes: usize) {
+        self.messages.tokens -= nodes as f64;
+        self.bytes.tokens -= nodes as f64 * frame_bytes as f64;
+    }
+
+    fn full_ms(&self, limits: PostageLimits, interval_ms: u64) -> WallMs {
+        let messages = self.messages.full_ms(limits.messages, interval_ms);
+        messages.max(self.bytes.full_ms(limits.bytes, interval_ms))
+    }
+}
+
 /// What one object may still send.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Allowance {
     /// To the replicas of its own key.
-    pub own: MessageBucket,
+    pub own: Postage,
     /// To anybody else.
-    pub others: MessageBucket,
+    pub others: Postage,
 }
 
 impl Allowance {
     /// That of an object that has sent nothing.
-    pub fn full(messages: u32, now: WallMs) -> Self {
-        let bucket = MessageBucket::full(messages, now);
-        Self { own: bucket, others: bucket }
+    pub fn full(own: PostageLimits, others: PostageLimits, now: WallMs) -> Self {
+        Self { own: Postage::full(own, now), others: Postage::full(others, now) }
     }
 
     /// When nothing of it is spent any more.
-    pub fn full_ms(&self, messages: u32, interval_ms: u64) -> WallMs {
-        self.own.full_ms(messages, interval_ms).max(self.others.full_ms(messages, interval_ms))
+    pub fn full_ms(&self, own: PostageLimits, others: PostageLimits, interval_ms: u64) -> WallMs {
+        self.own.full_ms(own, interval_ms).max(self.others.full_ms(others, interval_ms))
     }
 }
 
@@ -276,12 +331,30 @@ mod tests {
     }
 
     #[test]
+    fn postage_is_for_messages_and_their_bytes() {
+        let limits = PostageLimits { messages: 20, bytes: 1_000 };
+        let mut postage = Postage::full(limits, 0);
+        assert_eq!(postage.affords(30, 10, limits, 600_000, 0), 20, "as many as there are messages");
+        assert_eq!(postage.affords(30, 300, limits, 600_000, 0), 3, "as many as there are bytes for");
+        postage.pay(3, 300);
+        assert_eq!(
+            postage.affords(1, 300, limits, 600_000, 60_000),
+            0,
+            "a tenth of the interval brings a hundred"
+        );
+        assert_eq!(postage.affords(1, 300, limits, 600_000, 120_000), 1);
+        assert_eq!(postage.affords(1, 1_001, limits, 600_000, u64::MAX), 0, "larger than all of it");
+    }
+
+    #[test]
     fn a_spent_allowance_is_remembered_until_it_is_full_again() {
         let key = |n: usize| Key::of(n.to_string());
-        let mut allowance = Allowance::full(20, 0);
-        assert_eq!(allowance.full_ms(20, 600_000), 0);
-        assert!(allowance.others.take(20, 600_000, 0));
-        assert_eq!(allowance.full_ms(20, 600_000), 30_000, "one of twenty");
+        let limits = PostageLimits { messages: 20, bytes: 20_000 };
+        let mut allowance = Allowance::full(limits, limits, 0);
+        assert_eq!(allowance.full_ms(limits, limits, 600_000), 0);
+        assert_eq!(allowance.others.affords(1, 10, limits, 600_000, 0), 1);
+        allowance.others.pay(1, 10);
+        assert_eq!(allowance.full_ms(limits, limits, 600_000), 30_000, "one of twenty");
         let mut kept = Allowances::default();
         kept.keep(key(0), allowance, 30_000, 30_000);
         assert_eq!(kept.take(&key(0)), None, "there is nothing to remember");

@@ -1,11 +1,20 @@
 //! What can happen to an object, and what it can ask of the swarm.
 
 use bytes::Bytes;
-use comet_routing::{Contact, Key, Prefix};
+use comet_routing::{Contact, Key, NodeId, Prefix};
 use comet_store::{Code, Source};
 use serde::{Deserialize, Serialize};
 
 use crate::{Refusal, Value};
+
+/// Nodes that a write without nodes is counted as: the replicas that an object has unless somebody says otherwise.
+const REPLICAS: usize = 8;
+
+/// What a lookup is charged: about what its queries and their answers have where routing tables are good.
+const LOOKUP_BYTES: usize = 4 * 1024;
+
+/// The most that a frame has besides value, code and state: keys, signatures, names of fields.
+const ENVELOPE_BYTES: usize = 512;
 
 /// Something that runs a handler.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,42 +87,77 @@ pub enum Outcome {
 }
 
 /// The budget that travels with whatever one request from outside causes, however many objects it reaches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// It is divided and never copied: whoever passes a part on has that much less. Asking a node costs a message and
+/// the bytes of the frame, for each node that is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trail {
     /// Messages that may still be sent.
     pub messages: u8,
+    /// Bytes that these messages may have together.
+    pub bytes: u32,
     /// Objects that may still call each other in turn.
     pub depth: u8,
 }
 
 impl Trail {
-    /// What a request from outside and a timer start with: 16 messages, four objects deep.
-    pub const FRESH: Self = Self { messages: 16, depth: 4 };
+    /// What a request from outside and a timer start with: 16 messages, 128 KiB, four objects deep.
+    pub const FRESH: Self = Self { messages: 16, bytes: 128 * 1024, depth: 4 };
 
-    /// What a request may cause whose whole budget is used up.
-    pub const SPENT: Self = Self { messages: 0, depth: 0 };
+    /// What a request may cause whose whole budget is used up; the default.
+    pub const SPENT: Self = Self { messages: 0, bytes: 0, depth: 0 };
 
-    /// Takes one message for a request that an object makes; false when nothing is left.
-    pub fn spend(&mut self) -> bool {
-        let left = if self.depth == 0 { None } else { self.messages.checked_sub(1) };
-        self.messages = left.unwrap_or(self.messages);
-        left.is_some()
+    /// True if an object can cause nothing more.
+    pub fn is_spent(&self) -> bool {
+        self.depth == 0 || self.messages == 0
     }
 
-    /// The part of each of so many nodes that a request goes to.
+    /// How many nodes can be paid for, if each is asked with a frame of so many bytes.
+    pub fn affords(&self, bytes_each: usize) -> usize {
+        (self.bytes as usize / bytes_each.max(1)).min(self.messages.into())
+    }
+
+    /// Takes out what it costs to ask so many nodes, or as many of them as can be paid for.
     #[must_use]
-    pub fn among(self, nodes: usize) -> Self {
-        let nodes = u8::try_from(nodes).unwrap_or(u8::MAX).max(1);
-        Self { messages: self.messages / nodes, ..self }
+    pub fn take(&mut self, nodes: usize, bytes_each: usize) -> Self {
+        let nodes = nodes.min(self.affords(bytes_each));
+        let cost = Self { messages: nodes as u8, bytes: (nodes * bytes_each) as u32, ..*self };
+        self.give(cost);
+        cost
     }
 
-    /// Divides what is left among the requests of a turn and the rest of the invocation: each gets the same
-    /// share, one object deeper. The shares never add up to more than the whole.
-    pub fn divide(&mut self, requests: usize) -> Self {
-        let requests = u8::try_from(requests).unwrap_or(u8::MAX);
-        let messages = self.messages / requests.saturating_add(1);
-        self.messages -= messages * requests;
-        Self { messages, depth: self.depth.saturating_sub(1) }
+    /// One of so many equal parts. They never add up to more than the whole.
+    #[must_use]
+    pub fn part(self, parts: usize) -> Self {
+        let parts = u32::try_from(parts).unwrap_or(u32::MAX).max(1);
+        let messages = u32::from(self.messages) / parts;
+        Self { messages: messages as u8, bytes: self.bytes / parts, ..self }
+    }
+
+    /// Seven eighths, for the one of several nodes that is likely to answer alone; a message at least, if there is one.
+    #[must_use]
+    pub fn most(self) -> Self {
+        let messages = u16::from(self.messages) * 7 / 8;
+        let messages = (messages as u8).max(self.messages.min(1));
+        Self { messages, bytes: (u64::from(self.bytes) * 7 / 8) as u32, ..self }
+    }
+
+    /// What is left after a part of it went elsewhere.
+    pub fn give(&mut self, part: Self) {
+        self.messages = self.messages.saturating_sub(part.messages);
+        self.bytes = self.bytes.saturating_sub(part.bytes);
+    }
+
+    /// Takes back a part that nobody has used.
+    pub fn take_back(&mut self, part: Self) {
+        self.messages = self.messages.saturating_add(part.messages);
+        self.bytes = self.bytes.saturating_add(part.bytes);
+    }
+
+    /// The same, one object deeper.
+    #[must_use]
+    pub fn deeper(self) -> Self {
+        Self { depth: self.depth.saturating_sub(1), ..self }
     }
 }
 
@@ -124,7 +168,7 @@ pub struct Request {
     pub wait: WaitId,
     /// What is asked.
     pub op: Op,
-    /// What the request may cause in turn.
+    /// What it may cost to ask the nodes, and what they may cause in turn.
     pub trail: Trail,
 }
 
@@ -207,6 +251,35 @@ impl Op {
             Self::Copy { .. } => None,
         }
     }
+
+    /// How many nodes are asked at most, the one at `local` not counted: that is no message. A get that names no
+    /// nodes pays for one; what is asked in its stead is paid for with what it may cause.
+    pub fn nodes(&self, local: &NodeId) -> usize {
+        match self {
+            Self::Lookup { .. } | Self::Get { nodes: Nodes::Closest, .. } => 1,
+            Self::Get { nodes, .. }
+            | Self::Put { nodes, .. }
+            | Self::Copy { nodes }
+            | Self::Delete { nodes, .. } => match nodes {
+                Nodes::Closest => REPLICAS,
+                Nodes::Count(count) => usize::from(*count),
+                Nodes::These(nodes) => nodes.iter().filter(|node| node.id != *local).count(),
+            },
+        }
+    }
+
+    /// The most bytes that a frame of the request has; `copy_bytes` are those of the object itself. A lookup counts
+    /// as one message of 4 KiB, whatever the node's own routing needs for it.
+    pub fn frame_bytes(&self, copy_bytes: usize) -> usize {
+        let content = match self {
+            Self::Lookup { .. } => return LOOKUP_BYTES,
+            Self::Get { payload, .. } => payload.as_ref().map_or(0, |payload| payload.encode().len()),
+            Self::Put { data, .. } => data.encode().len(),
+            Self::Copy { .. } => copy_bytes,
+            Self::Delete { .. } => 0,
+        };
+        content.saturating_add(ENVELOPE_BYTES)
+    }
 }
 
 impl Caller {
@@ -249,62 +322,4 @@ impl Event {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Messages in all, if every object that is reached makes `fan` requests in each turn for as long as it can.
-    fn caused(mut trail: Trail, fan: usize) -> u32 {
-        let mut sent = 0;
-        loop {
-            let made = (0..fan).take_while(|_| trail.spend()).count();
-            if made == 0 {
-                return sent;
-            }
-            let share = trail.divide(made);
-            sent += (0..made).map(|_| 1 + caused(share, fan)).sum::<u32>();
-        }
-    }
-
-    #[test]
-    fn a_put_and_a_copy_from_one_network_are_on_different_accounts_and_own_clients_on_none() {
-        let at = |n: u8| {
-            let id = comet_routing::NodeId::from_bytes([n; 32]);
-            Contact::new(id, ([192, 0, 2, n], 7400).into())
-        };
-        let by = |n, origin| Caller { node: at(n), callback: None, owner: None, origin };
-        let prefix = Prefix::of([192, 0, 2, 0].into());
-        let account = |n, origin| by(n, origin).account(&at(1));
-        assert_eq!(account(2, Origin::Client), Some(Source::Put(prefix)));
-        assert_eq!(account(2, Origin::Replica), Some(Source::Copy(prefix)));
-        assert_eq!(account(1, Origin::Client), None);
-    }
-
-    #[test]
-    fn a_trail_is_divided_and_never_copied() {
-        for fan in 1..=20 {
-            assert_eq!(caused(Trail { messages: 16, depth: 200 }, fan), 16, "{fan} at a time");
-            assert!(caused(Trail::FRESH, fan) <= 16);
-        }
-        assert_eq!(caused(Trail { messages: 16, depth: 0 }, 1), 0, "a cycle ends");
-    }
-
-    #[test]
-    fn a_request_to_many_nodes_gives_each_a_part() {
-        let trail = Trail { messages: 15, depth: 4 };
-        assert_eq!(trail.among(0), trail);
-        assert_eq!(trail.among(4), Trail { messages: 3, depth: 4 });
-        assert_eq!(trail.among(1_000), Trail { messages: 0, depth: 4 });
-    }
-
-    #[test]
-    fn one_turn_may_spend_all_of_it() {
-        let mut trail = Trail::FRESH;
-        assert_eq!((0..100).filter(|_| trail.spend()).count(), 16);
-        assert_eq!(trail.divide(16), Trail { messages: 0, depth: 3 });
-        let mut trail = Trail::FRESH;
-        assert!(trail.spend());
-        assert_eq!(trail.divide(1), Trail { messages: 7, depth: 3 });
-        assert_eq!(trail.messages, 8);
-        assert_eq!(trail.divide(0), Trail { messages: 8, depth: 3 }, "nothing is given away");
-    }
-}
+mod tests;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::codec::Bounds;
+use crate::{codec::Bounds, contact_policy::PostageLimits};
 
 /// Sizes and budgets of objects and their handlers. All sizes in bytes, all times in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,8 +32,10 @@ pub struct Limits {
     pub waits: usize,
     /// Events that may queue for one object before it answers `overloaded`.
     pub queue: usize,
-    /// Messages that one object may send in one timer interval.
+    /// Messages that one object may send in one timer interval, one for each node that is asked.
     pub messages: u32,
+    /// Bytes that these messages may have together.
+    pub message_bytes: u32,
     /// Shortest timer interval that an object may ask for, in seconds.
     pub timer_seconds_min: u64,
     /// Timer interval of an object that asks for none, in seconds (the paper's ten minutes).
@@ -62,6 +64,7 @@ impl Default for Limits {
             waits: 16,
             queue: 64,
             messages: 20,
+            message_bytes: 256 * 1024,
             timer_seconds_min: 60,
             timer_seconds: 600,
             log_lines: 64,
@@ -75,6 +78,19 @@ impl Limits {
     /// What a put's value and an object's state may measure.
     pub fn value_bounds(&self) -> Bounds {
         Bounds { bytes: self.value_bytes, depth: self.depth }
+    }
+
+    /// What an object may send in one timer interval to others than the replicas of its key.
+    pub fn postage(&self) -> PostageLimits {
+        PostageLimits { messages: self.messages, bytes: self.message_bytes }
+    }
+
+    /// What it may send to the replicas of its key: as many messages to each of the usual eight.
+    pub fn own_postage(&self) -> PostageLimits {
+        PostageLimits {
+            messages: self.messages.saturating_mul(8),
+            bytes: self.message_bytes.saturating_mul(4),
+        }
     }
 
     /// What a handler's reply may measure.

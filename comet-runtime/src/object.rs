@@ -134,6 +134,8 @@ pub struct Object {
     aso: Table,
     value_as_put: Option<LuaValue>,
     kept: Bytes,
+    /// What was put, code and data.
+    put_bytes: usize,
     policy: Policy,
     capabilities: Capabilities,
     /// The highest put that `onUpdate` handled or refused.
@@ -170,7 +172,7 @@ impl Object {
             });
         let (aso, value_as_put, capabilities, decided, policy) =
             made.inspect_err(|_| vm.move_out(category))?;
-        let allowance = Allowance::full(limits.messages, moment.now);
+        let allowance = Allowance::full(limits.own_postage(), limits.postage(), moment.now);
         Ok(Self {
             vm: vm.clone(),
             category,
@@ -180,6 +182,7 @@ impl Object {
             aso,
             value_as_put,
             kept: blueprint.state.clone(),
+            put_bytes: blueprint.code.source.len() + blueprint.data.len(),
             policy,
             capabilities,
             decided,
@@ -258,7 +261,8 @@ impl Object {
 
     /// What the object may still send, and when that is all that it ever may.
     pub fn allowance(&self) -> (Allowance, WallMs) {
-        (self.allowance, self.allowance.full_ms(self.limits.messages, self.interval_ms()))
+        let (own, others) = (self.limits.own_postage(), self.limits.postage());
+        (self.allowance, self.allowance.full_ms(own, others, self.interval_ms()))
     }
 
     /// The time in which the allowance refills, in milliseconds.
@@ -426,9 +430,10 @@ impl Object {
             network: Some(Network {
                 reach: self.reach,
                 capabilities: self.capabilities.clone(),
-                bucket: self.allowance.others,
-                own_bucket: self.allowance.own,
+                postage: self.allowance.others,
+                own_postage: self.allowance.own,
                 interval_ms: self.interval_ms(),
+                copy_bytes: self.put_bytes + self.kept.len(),
                 trail: invocation.trail,
                 open_waits: self.waits.len(),
                 next_wait: self.next_wait,
@@ -452,7 +457,7 @@ impl Object {
 
     fn close_turn(&mut self, mut invocation: Invocation, ran: Ran) -> Report {
         let mut turn = self.vm.close_turn();
-        turn.share_trail();
+        turn.share_trail(matches!(ran, Ran::Waits(_)));
         invocation.delete_self |= turn.delete_self;
         invocation.usage.messages += turn.requests.len() as u32;
         let paused_bytes = if let Ran::Waits(paused) = &ran { paused.stack_bytes } else { 0 };
@@ -510,7 +515,7 @@ impl Object {
         }
         if let Some(network) = turn.scope.and_then(|scope| scope.network) {
             self.capabilities = network.capabilities;
-            self.allowance = Allowance { own: network.own_bucket, others: network.bucket };
+            self.allowance = Allowance { own: network.own_postage, others: network.postage };
             self.next_wait = network.next_wait;
         }
         match self.keep_state() {
@@ -524,7 +529,8 @@ impl Object {
         for (request, callback) in turn.requests {
             if let Some(function) = callback {
                 let caller = invocation.caller.clone();
-                self.waits.insert(request.wait, Wait::Callback { function, caller, trail: request.trail });
+                self.waits
+                    .insert(request.wait, Wait::Callback { function, caller, trail: turn.callback_trail });
             }
             report.requests.push(request);
         }

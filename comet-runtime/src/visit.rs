@@ -66,6 +66,16 @@ impl Visit {
             Self::Release { .. } | Self::Withdraw { .. } | Self::Inspect | Self::Log | Self::Wake => None,
         }
     }
+
+    /// The same visit, which may cause as much as this.
+    #[must_use]
+    pub fn with_trail(mut self, budget: Trail) -> Self {
+        match &mut self {
+            Self::Get { trail, .. } | Self::Put { trail, .. } | Self::Delete { trail, .. } => *trail = budget,
+            Self::Release { .. } | Self::Withdraw { .. } | Self::Inspect | Self::Log | Self::Wake => {}
+        }
+        self
+    }
 }
 
 /// What a visit achieved.

@@ -410,12 +410,13 @@ impl Surveyor {
         (copy, copied)
     }
 
-    /// The request that hands over what is held, if it is still that version.
+    /// The request that hands over what is held, if it is still that version. Nobody asked for it, so it may cause
+    /// nothing: anybody can have objects checked early.
     fn copy_frame(&self, summary: &Summary) -> Result<Option<Bytes>, StoreError> {
         let now_ms = self.clock.wall_ms();
         let record = self.reader.record(&summary.key, now_ms)?;
         let record = record.filter(|record| record.version == summary.version);
-        Ok(record.map(|record| replicate(record, Trail::FRESH, now_ms).encode()))
+        Ok(record.map(|record| replicate(record, Trail::SPENT, now_ms).encode()))
     }
 
     /// Sends a request when the budget allows it, and waits for the answer.

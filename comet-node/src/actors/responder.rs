@@ -9,7 +9,11 @@ use comet_routing::{
     actor::{Closest, ContactHeard},
     clock::Clock,
 };
-use comet_runtime::{Refusal, actors::Replica, visit::Visit};
+use comet_runtime::{
+    Refusal, Trail,
+    actors::Replica,
+    visit::{Served, Visit},
+};
 use comet_store::{Deletion, StoreError, StoreReader, Version};
 use tokio::{sync::oneshot, task};
 
@@ -187,8 +191,15 @@ impl Desk {
                 if let Visit::Put { .. } | Visit::Delete { .. } = visit {
                     self.check_region(&key).await?;
                 }
-                let served = self.replica.serve(key, visit).await?;
-                reply_of(served, self.own, self.clock.wall_ms())
+                let (visit, reply_bytes_max) = paid(visit);
+                match self.replica.serve(key, visit).await? {
+                    Served::Got { value, .. } if value.len() > reply_bytes_max => Err(Refusal::TooLarge {
+                        what: "the answer to the object".into(),
+                        size: value.len() as u64,
+                        limit: reply_bytes_max as u64,
+                    }),
+                    served => reply_of(served, self.own, self.clock.wall_ms()),
+                }
             }
         }
     }
@@ -235,6 +246,18 @@ impl Desk {
     fn check_soon(&self, key: Key) {
         // One that is not taken is left to the next round.
         self.check.try_send(CheckSoon { key }).ok();
+    }
+}
+
+/// The visit, and how many bytes it may be answered with. The answer to an object is sent out of the budget that came
+/// with its get: half of the bytes are for it, and half for what the get sets off here.
+fn paid(visit: Visit) -> (Visit, usize) {
+    match &visit {
+        Visit::Get { caller, trail, .. } if caller.callback.is_some() => {
+            let half = Trail { bytes: trail.bytes / 2, ..*trail };
+            (visit.with_trail(half), half.bytes as usize)
+        }
+        _ => (visit, usize::MAX),
     }
 }
 

@@ -74,6 +74,7 @@ fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
     check("limits.name_bytes", (1..=4096).contains(&limits.name_bytes), "1 to 4096")?;
     check("limits.depth", limits.depth <= DEPTH_MAX, "at most 30")?;
     for (key, holds) in [
+        ("limits.message_bytes", limits.message_bytes > 0),
         ("limits.steps", limits.steps > 0),
         ("limits.turn_ms", limits.turn_ms > 0),
         ("limits.invocation_ms", limits.invocation_ms > 0),

@@ -288,8 +288,12 @@ impl Gate {
 
 /// What a request may still cause: what its sender leaves it, and no more than a fresh request has.
 fn granted(trail: wire::Trail) -> Trail {
-    let Trail { messages, depth } = Trail::FRESH;
-    Trail { messages: trail.messages.min(messages), depth: trail.depth.min(depth) }
+    let Trail { messages, bytes, depth } = Trail::FRESH;
+    Trail {
+        messages: trail.messages.min(messages),
+        bytes: trail.bytes.min(bytes),
+        depth: trail.depth.min(depth),
+    }
 }
 
 /// Each summary costs a look into the store, and a key needs but one.

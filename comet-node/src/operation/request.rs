@@ -72,14 +72,14 @@ pub fn replicate(record: Record, trail: Trail, now_ms: WallMs) -> Request {
 }
 
 impl From<Trail> for wire::Trail {
-    fn from(Trail { messages, depth }: Trail) -> Self {
-        Self { messages, depth }
+    fn from(Trail { messages, bytes, depth }: Trail) -> Self {
+        Self { messages, bytes, depth }
     }
 }
 
 impl From<wire::Trail> for Trail {
-    fn from(wire::Trail { messages, depth }: wire::Trail) -> Self {
-        Self { messages, depth }
+    fn from(wire::Trail { messages, bytes, depth }: wire::Trail) -> Self {
+        Self { messages, bytes, depth }
     }
 }
 

@@ -84,7 +84,7 @@ fn held() -> Held {
     }
 }
 
-const TRAIL: Trail = Trail { messages: 20, depth: 3 };
+const TRAIL: Trail = Trail { messages: 20, bytes: 65_536, depth: 3 };
 
 fn requests() -> Vec<(Request, &'static str)> {
     let payload = Some(Bytes::from_static(&[0xa2, b'h', b'i']));
@@ -97,19 +97,19 @@ fn requests() -> Vec<(Request, &'static str)> {
         ),
         (
             Request::Get { key: key(0x11), payload: None, callback: None, trail: TRAIL },
-            "81a367657482a16bc4201111111111111111111111111111111111111111111111111111111111111111a2747282\
-             a16d14a16403",
+            "81a367657482a16bc4201111111111111111111111111111111111111111111111111111111111111111a2747283\
+             a16d14a162ce00010000a16403",
         ),
         (
             Request::Get { key: key(0x11), payload, callback: Some(key(0x44)), trail: TRAIL },
             "81a367657484a16bc4201111111111111111111111111111111111111111111111111111111111111111a170c403\
-             a26869a26362c4204444444444444444444444444444444444444444444444444444444444444444a2747282a16d\
-             14a16403",
+             a26869a26362c4204444444444444444444444444444444444444444444444444444444444444444a2747283a16d\
+             14a162ce00010000a16403",
         ),
         (
             Request::Put { object: plain_object(), trail: TRAIL },
             "81a370757482a16f85a16bc4201111111111111111111111111111111111111111111111111111111111111111a1\
-             7307a374746cce00015180a17208a164c4012aa2747282a16d14a16403",
+             7307a374746cce00015180a17208a164c4012aa2747283a16d14a162ce00010000a16403",
         ),
         (
             Request::Put { object: object(), trail: TRAIL },
@@ -118,7 +118,7 @@ fn requests() -> Vec<(Request, &'static str)> {
              616c74c420bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbba3736967c440cccccc\
              cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc\
              cccccccccccccccccccccccccccccca374746cce00015180a17208a163a961736f2e6e203d2031a164c4012aa274\
-             7282a16d14a16403",
+             7283a16d14a162ce00010000a16403",
         ),
         (
             Request::Put { object: published_object(), trail: TRAIL },
@@ -126,7 +126,7 @@ fn requests() -> Vec<(Request, &'static str)> {
              7307a374746cce00015180a17208a163a961736f2e6e203d2031a370756282a2706bc420dddddddddddddddddddd\
              dddddddddddddddddddddddddddddddddddddddddddda3736967c440eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee\
              eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee\
-             a164c4012aa2747282a16d14a16403",
+             a164c4012aa2747283a16d14a162ce00010000a16403",
         ),
         (
             Request::Replicate {
@@ -137,13 +137,13 @@ fn requests() -> Vec<(Request, &'static str)> {
                 trail: TRAIL,
             },
             "81a4636f707985a16f85a16bc4201111111111111111111111111111111111111111111111111111111111111111\
-             a17307a374746cce00015180a17208a164c4012aa27374c40180a36167653ca46c656674ce00015144a2747282a1\
-             6d14a16403",
+             a17307a374746cce00015180a17208a164c4012aa27374c40180a36167653ca46c656674ce00015144a2747283a1\
+             6d14a162ce00010000a16403",
         ),
         (
             Request::Delete { key: key(0x11), sequence: 7, ownership: None, trail: TRAIL },
             "81a664656c65746583a16bc4201111111111111111111111111111111111111111111111111111111111111111a1\
-             7307a2747282a16d14a16403",
+             7307a2747283a16d14a162ce00010000a16403",
         ),
         (
             Request::Delete { key: key(0x11), sequence: 8, ownership: Some(ownership()), trail: TRAIL },
@@ -151,7 +151,7 @@ fn requests() -> Vec<(Request, &'static str)> {
              7308a36f776e83a2706bc420aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa473\
              616c74c420bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbba3736967c440cccccc\
              cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc\
-             cccccccccccccccccccccccccccccca2747282a16d14a16403",
+             cccccccccccccccccccccccccccccca2747283a16d14a162ce00010000a16403",
         ),
         (
             Request::Digest { summaries: vec![Summary { key: key(0x11), version: version() }] },

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::*;
 
-const TRAIL: Trail = Trail { messages: 16, depth: 4 };
+const TRAIL: Trail = Trail { messages: 16, bytes: 131_072, depth: 4 };
 
 /// The frame `{name: fields}`, for messages that no encoder of ours would write.
 fn frame(name: &str, fields: &impl Serialize) -> Vec<u8> {
@@ -276,7 +276,13 @@ prop_compose! {
 }
 
 fn requests() -> impl Strategy<Value = Request> {
-    let trails = || (any::<u8>(), any::<u8>()).prop_map(|(messages, depth)| Trail { messages, depth });
+    let trails = || {
+        (any::<u8>(), any::<u32>(), any::<u8>()).prop_map(|(messages, bytes, depth)| Trail {
+            messages,
+            bytes,
+            depth,
+        })
+    };
     prop_oneof![
         (keys(), 0..=20_u8).prop_map(|(target, count)| Request::FindNode { target, count }),
         (keys(), prop::option::of(payloads()), prop::option::of(keys()), trails())

@@ -173,9 +173,17 @@ pub struct Trail {
     /// Messages that the whole cascade may still send.
     #[serde(rename = "m")]
     pub messages: u8,
+    /// Bytes that these messages may have together.
+    #[serde(rename = "b")]
+    pub bytes: u32,
     /// Levels of objects that may still set off other objects.
     #[serde(rename = "d")]
     pub depth: u8,
+}
+
+impl Trail {
+    /// The one that takes most bytes in a frame.
+    pub const LONGEST: Self = Self { messages: u8::MAX, bytes: u32::MAX, depth: u8::MAX };
 }
 
 impl Request {
@@ -196,6 +204,26 @@ impl Request {
             | Self::Logs { .. } => 0,
         };
         to_frame(self, payload_bytes)
+    }
+
+    /// The same request with another budget, if it carries one.
+    #[must_use]
+    pub fn with_trail(mut self, budget: Trail) -> Self {
+        match &mut self {
+            Self::Get { trail, .. }
+            | Self::Put { trail, .. }
+            | Self::Replicate { trail, .. }
+            | Self::Delete { trail, .. } => *trail = budget,
+            Self::Ping
+            | Self::FindNode { .. }
+            | Self::Digest { .. }
+            | Self::Check { .. }
+            | Self::Withdraw { .. }
+            | Self::DialBack
+            | Self::Inspect { .. }
+            | Self::Logs { .. } => {}
+        }
+        self
     }
 
     /// Reads a frame.

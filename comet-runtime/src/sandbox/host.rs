@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Limits, Value,
-    contact_policy::{Capabilities, MessageBucket, Reach, permit},
+    contact_policy::{Capabilities, Postage, Reach, permit},
     event::{Nodes, Op, Request, Trail, WaitId},
 };
 
@@ -48,18 +48,35 @@ pub(crate) struct Turn {
     pub(crate) scope: Option<Scope>,
     pub(crate) seed: Option<u64>,
     pub(crate) requests: Vec<(Request, Option<Function>)>,
+    /// What each of their callbacks may cause.
+    pub(crate) callback_trail: Trail,
     pub(crate) log: Vec<String>,
     pub(crate) delete_self: bool,
 }
 
 impl Turn {
-    /// Gives each request its share of what the turn's cause may still cause.
-    pub(crate) fn share_trail(&mut self) {
-        let count = self.requests.len();
-        if let Some(network) = self.scope.as_mut().and_then(|scope| scope.network.as_mut()) {
-            let share = network.trail.divide(count);
-            self.requests.iter_mut().for_each(|(request, _)| request.trail = share);
+    /// Divides what the turn's cause may still cause among its requests, their callbacks, and the rest of the run
+    /// if it goes on: equal parts, besides what it costs to ask the nodes, which each request has already.
+    pub(crate) fn share_trail(&mut self, goes_on: bool) {
+        let Some(network) = self.scope.as_mut().and_then(|scope| scope.network.as_mut()) else { return };
+        let causes = |op: &Op| !matches!(op, Op::Lookup { .. });
+        let requests = self.requests.iter().filter(|(request, _)| causes(&request.op)).count();
+        let callbacks = self.requests.iter().filter(|(_, callback)| callback.is_some()).count();
+        let part = network.trail.part(requests + callbacks + usize::from(goes_on));
+        for (request, callback) in &mut self.requests {
+            if causes(&request.op) {
+                // Of what cannot be divided among the nodes nothing is given away.
+                let nodes = request.trail.messages.max(1);
+                let part = Trail { messages: part.messages / nodes * nodes, ..part };
+                network.trail.give(part);
+                request.trail.take_back(part);
+            }
+            if callback.is_some() {
+                network.trail.give(part);
+            }
+            request.trail = request.trail.deeper();
         }
+        self.callback_trail = part;
     }
 }
 
@@ -79,9 +96,11 @@ pub(crate) struct Scope {
 pub(crate) struct Network {
     pub(crate) reach: Reach,
     pub(crate) capabilities: Capabilities,
-    pub(crate) bucket: MessageBucket,
-    pub(crate) own_bucket: MessageBucket,
+    pub(crate) postage: Postage,
+    pub(crate) own_postage: Postage,
     pub(crate) interval_ms: u64,
+    /// What the object itself has, code and state.
+    pub(crate) copy_bytes: usize,
     pub(crate) trail: Trail,
     pub(crate) open_waits: usize,
     pub(crate) next_wait: WaitId,
@@ -117,25 +136,32 @@ impl Host {
             if network.open_waits >= limits.waits {
                 return Err(format!("{} requests of this object are open already", limits.waits));
             }
-            let bucket = if op.key().is_none_or(|to| *to == key) {
-                &mut network.own_bucket
+            let (postage, most) = if op.key().is_none_or(|to| *to == key) {
+                (&mut network.own_postage, limits.own_postage())
             } else {
-                &mut network.bucket
+                (&mut network.postage, limits.postage())
             };
-            if !bucket.take(limits.messages, network.interval_ms, now) {
+            let frame_bytes = op.frame_bytes(network.copy_bytes);
+            let affords = network.trail.affords(frame_bytes);
+            if network.trail.is_spent() || affords == 0 {
+                return Err("the request that caused this has used up its messages or their bytes".into());
+            }
+            // As many of the nodes are asked as can be paid for; a request that names none asks nobody, for a message.
+            let wanted = op.nodes(&scope.local.id).clamp(1, affords);
+            let nodes = postage.affords(wanted, frame_bytes, most, network.interval_ms, now);
+            if nodes == 0 {
                 return Err(format!(
-                    "the object has sent its {} messages of this timer interval",
-                    limits.messages
+                    "the object has sent its {} messages or {} bytes of this timer interval",
+                    most.messages, most.bytes
                 ));
             }
-            if !network.trail.spend() {
-                return Err("the request that caused this has used up its messages".into());
-            }
+            postage.pay(nodes, frame_bytes);
+            let trail = network.trail.take(nodes, frame_bytes);
             network.capabilities = capabilities;
             let wait = network.next_wait;
             network.next_wait += 1;
             network.open_waits += 1;
-            turn.requests.push((Request { wait, op, trail: Trail::SPENT }, callback));
+            turn.requests.push((Request { wait, op, trail }, callback));
             Ok(wait)
         })
         .unwrap_or_else(|| Err("no turn is running".into()))

@@ -24,26 +24,26 @@ impl Swarm {
         request: &Request,
         copy: Option<Record>,
     ) -> OpResult {
-        let trail = request.trail;
+        let (trail, op) = (request.trail, &request.op);
         let own = from;
         match &request.op {
             Op::Lookup { key } => {
                 let found = self.closest(key, 20);
                 Ok(OpOutcome::Nodes(self.contacts(found)))
             }
-            Op::Get { key, nodes, payload } => self.get_for(at, own, *key, nodes, payload.as_ref(), trail),
-            Op::Put { key, data, nodes } => {
+            Op::Get { .. } => self.get_for(at, own, op, trail),
+            Op::Put { key, data, .. } => {
                 let mut record = self.record(*key, data, None);
                 record.ttl_seconds = 3_600;
-                self.store_for(at, own, *key, nodes, &record, Origin::Client, trail)
+                self.store_for(at, own, op, &record, trail)
             }
-            Op::Copy { nodes } => match copy {
-                Some(record) => self.store_for(at, own, own, nodes, &record, Origin::Replica, trail),
+            Op::Copy { .. } => match copy {
+                Some(record) => self.store_for(at, own, op, &record, trail),
                 None => Err(Refusal::Invalid("the object to copy is missing".into())),
             },
             Op::Delete { key, nodes } => {
                 let caller = Caller { origin: Origin::Client, ..self.client(at, None) };
-                let targets = self.targets(at, &own, key, nodes);
+                let (targets, trail) = self.paid(at, self.targets(at, &own, key, nodes), op, None, trail);
                 let deletion = self.deletion();
                 let mut gone = Vec::new();
                 for target in targets {
@@ -83,43 +83,70 @@ impl Swarm {
         found
     }
 
-    fn get_for(
-        &mut self,
+    /// Those of the nodes that a request can pay for, and what each of them may cause.
+    fn paid(
+        &self,
         at: usize,
-        own: Key,
-        key: Key,
-        nodes: &Nodes,
-        payload: Option<&Value>,
+        mut targets: Vec<usize>,
+        op: &Op,
+        copy: Option<&Record>,
         trail: Trail,
-    ) -> OpResult {
-        let caller = self.client(at, Some(own));
+    ) -> (Vec<usize>, Trail) {
+        let copy_bytes = copy.map_or(0, |record| {
+            record.data.len() + record.state.len() + record.code.as_ref().map_or(0, |code| code.source.len())
+        });
+        let frame_bytes = op.frame_bytes(copy_bytes);
+        let mut left = trail;
+        let paid = trail.affords(frame_bytes);
+        let mut asked = 0;
+        targets.retain(|target| {
+            asked += usize::from(*target != at);
+            *target == at || asked <= paid
+        });
+        left.give(Trail {
+            messages: asked.min(paid) as u8,
+            bytes: (asked.min(paid) * frame_bytes) as u32,
+            depth: 0,
+        });
+        let each = left.part(targets.len());
+        (targets, each)
+    }
+
+    /// A get: where no nodes are named one answers in the end, and half of what is left goes to each that is asked.
+    fn get_for(&mut self, at: usize, own: Key, op: &Op, mut trail: Trail) -> OpResult {
+        let Op::Get { key, nodes, payload } = op else { return Err(Refusal::Unsupported) };
+        let (key, caller, one) = (*key, self.client(at, Some(own)), *nodes == Nodes::Closest);
+        let targets = self.targets(at, &own, &key, nodes);
+        let (targets, each) = if one { (targets, trail) } else { self.paid(at, targets, op, None, trail) };
         let mut answers = Vec::new();
-        for target in self.targets(at, &own, &key, nodes) {
-            let visit = Visit::Get { caller: caller.clone(), payload: payload.cloned(), trail };
+        for target in targets {
+            let is_paid = target == at || !one || trail.take(1, op.frame_bytes(0)).messages > 0;
+            let each = if one { trail.part(2) } else { each };
+            if !is_paid {
+                break;
+            }
+            let visit = Visit::Get { caller: caller.clone(), payload: payload.clone(), trail: each };
             let Ok(Served::Got { value, .. }) = self.visit(target, key, visit) else { continue };
             let Ok(value) = Value::decode(&value, self.config.limits.reply_bounds()) else { continue };
-            if *nodes == Nodes::Closest {
+            if one {
                 return Ok(OpOutcome::Value(value));
             }
             answers.push((self.hosts[target].contact(), value));
         }
-        if *nodes == Nodes::Closest { Err(Refusal::NotFound) } else { Ok(OpOutcome::Values(answers)) }
+        if one { Err(Refusal::NotFound) } else { Ok(OpOutcome::Values(answers)) }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the parts of one request, taken apart by its kind")]
-    fn store_for(
-        &mut self,
-        at: usize,
-        own: Key,
-        key: Key,
-        nodes: &Nodes,
-        record: &Record,
-        origin: Origin,
-        trail: Trail,
-    ) -> OpResult {
+    fn store_for(&mut self, at: usize, own: Key, op: &Op, record: &Record, trail: Trail) -> OpResult {
+        let (key, nodes, origin) = match op {
+            Op::Put { key, nodes, .. } => (*key, nodes, Origin::Client),
+            Op::Copy { nodes } => (own, nodes, Origin::Replica),
+            _ => return Err(Refusal::Unsupported),
+        };
         let caller = Caller { origin, ..self.client(at, None) };
+        let targets = self.targets(at, &own, &key, nodes);
+        let (targets, trail) = self.paid(at, targets, op, Some(record), trail);
         let mut stored = Vec::new();
-        for target in self.targets(at, &own, &key, nodes) {
+        for target in targets {
             let visit = Visit::Put { caller: caller.clone(), record: Box::new(record.clone()), trail };
             if self.visit(target, key, visit).is_ok() {
                 stored.push(target);
@@ -155,10 +182,13 @@ impl Dht for TestSwarm {
     fn get(&self, get: Get) -> impl Future<Output = Result<GetReport, Refusal>> {
         let mut swarm = self.inner.borrow_mut();
         let mut report = GetReport { answers: Vec::new(), failed: Vec::new() };
+        let mut left = Trail::FRESH;
         for replica in swarm.closest(&get.key, swarm.config.replicas) {
             let contact = swarm.hosts[replica].contact();
             let caller = swarm.client(0, None);
-            let visit = Visit::Get { caller, payload: get.payload.clone(), trail: Trail::FRESH };
+            let trail = left.most();
+            left.give(trail);
+            let visit = Visit::Get { caller, payload: get.payload.clone(), trail };
             match swarm.visit(replica, get.key, visit) {
                 Ok(Served::Got { value, version, active, usage, .. }) => {
                     let bounds = swarm.config.limits.reply_bounds();
@@ -187,7 +217,8 @@ impl Dht for TestSwarm {
         for at in swarm.closest(&delete.key, swarm.config.nodes) {
             let contact = swarm.hosts[at].contact();
             let deletion = Box::new(deletion.clone());
-            let visit = Visit::Delete { caller: caller.clone(), deletion, trail: Trail::FRESH };
+            let trail = Trail::FRESH.part(swarm.config.replicas);
+            let visit = Visit::Delete { caller: caller.clone(), deletion, trail };
             match swarm.visit(at, delete.key, visit) {
                 Ok(_) => report.deleted.push(contact),
                 Err(Refusal::NotFound) => {}

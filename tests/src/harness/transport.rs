@@ -117,10 +117,11 @@ impl End {
         }
         let there = self.wire.carry(Kind::Request, &own, to.addr, request).await;
         let peer = self.wire.host(to.addr).ok_or(TransportError::Closed)?;
-        let answered = self.deliver(&peer, request)?;
+        let arrived = self.wire.arriving(request);
+        let answered = self.deliver(&peer, &arrived)?;
         if self.wire.repeats(self.own.addr, to.addr, request) {
             // The copy is answered like the original, and nobody reads that.
-            let copy = self.deliver(&peer, request)?;
+            let copy = self.deliver(&peer, &arrived)?;
             actix_rt::spawn(async move { copy.await.ok() });
         }
         let acknowledged = async {

@@ -8,7 +8,11 @@ use std::{
 };
 
 use actix::Recipient;
-use comet_node::transport::{Received, Rtt};
+use bytes::Bytes;
+use comet_node::{
+    transport::{Received, Rtt},
+    wire::{Request, Trail},
+};
 use comet_routing::Contact;
 use tokio::time::{Instant, sleep};
 
@@ -36,6 +40,15 @@ pub struct Wire {
     hosts_made: Cell<u64>,
     connections: RefCell<BTreeMap<(SocketAddr, SocketAddr), Connection>>,
     asks_most: Cell<usize>,
+    census: RefCell<Option<Census>>,
+    renews_trails: Cell<bool>,
+}
+
+/// Requests that arrive and are of interest.
+struct Census {
+    counts: Box<dyn Fn(&Request) -> bool>,
+    requests: u64,
+    bytes: u64,
 }
 
 /// One run of one node, as the wire knows it.
@@ -66,6 +79,8 @@ impl Wire {
             hosts_made: Cell::new(0),
             connections: RefCell::default(),
             asks_most: Cell::new(0),
+            census: RefCell::default(),
+            renews_trails: Cell::new(false),
         }
     }
 
@@ -82,6 +97,37 @@ impl Wire {
     /// The most requests that one node had under way at a time.
     pub fn asks_most(&self) -> usize {
         self.asks_most.get()
+    }
+
+    /// From now on counts the requests that arrive and are like this, from nought.
+    pub fn count(&self, counts: impl Fn(&Request) -> bool + 'static) {
+        self.census.replace(Some(Census { counts: Box::new(counts), requests: 0, bytes: 0 }));
+    }
+
+    /// How many have arrived, and how many bytes they had together.
+    pub fn counted(&self) -> (u64, u64) {
+        self.census.borrow().as_ref().map_or((0, 0), |census| (census.requests, census.bytes))
+    }
+
+    /// From now on every request arrives with a budget as if it came from outside: what happens where budgets are
+    /// copied and not divided.
+    pub fn renew_trails(&self) {
+        self.renews_trails.set(true);
+    }
+
+    /// The request as it arrives.
+    pub(super) fn arriving(&self, request: &Bytes) -> Bytes {
+        if let Some(census) = self.census.borrow_mut().as_mut()
+            && let Ok(read) = Request::decode(request)
+            && (census.counts)(&read)
+        {
+            census.requests += 1;
+            census.bytes += request.len() as u64;
+        }
+        match Request::decode(request) {
+            Ok(read) if self.renews_trails.get() => read.with_trail(Trail::LONGEST).encode(),
+            _ => request.clone(),
+        }
     }
 
     /// True if nobody hears this host, whether it runs or not.

@@ -1,6 +1,6 @@
 //! What clients ask of the swarm.
 
-use std::time::Duration;
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use comet_routing::{Contact, Key};
@@ -20,7 +20,9 @@ use super::{
     deletion::{Removal, deleted},
 };
 use crate::{
-    operation::{CANDIDATES_MAX, Gate, Read, ReadOutcome, Rule, Write, WriteOutcome, request::object_of},
+    operation::{
+        CANDIDATES_MAX, Gate, Plan, Purse, Read, ReadOutcome, Rule, Write, WriteOutcome, request::object_of,
+    },
     wire::{Object, Reply, Request},
 };
 
@@ -72,8 +74,10 @@ impl Operation {
     pub(super) async fn put(self, put: Put, reply: oneshot::Sender<Result<PutReport, Refusal>>) {
         let mut reply = Some(reply);
         let mut attempts_left = if put.owner.is_some() { 0 } else { OUTRUN_MAX };
+        let replicas = put.replicas.unwrap_or(self.replication.replicas);
+        let purse = purse_of(Plan::Equal(replicas.max(1).into()));
         let mut sequence = put.owner.as_ref().map_or_else(|| self.next_sequence(), |(sequence, _)| *sequence);
-        while let Some(held) = self.put_once(put.clone(), sequence, &mut reply, attempts_left).await {
+        while let Some(held) = self.put_once(put.clone(), sequence, &mut reply, attempts_left, &purse).await {
             // It orders this put alone: a peer that makes a number up moves no other operation.
             sequence = self.next_sequence().max(held + 1);
             attempts_left -= 1;
@@ -88,6 +92,7 @@ impl Operation {
         sequence: u64,
         reply: &mut Option<oneshot::Sender<Result<PutReport, Refusal>>>,
         attempts_left: u8,
+        purse: &Rc<RefCell<Purse>>,
     ) -> Option<u64> {
         let version =
             Version { sequence, hash: content_hash(put.code.as_ref().map(|code| &code.hash), &put.data) };
@@ -104,7 +109,7 @@ impl Operation {
             // Whoever asked may have stopped waiting.
             result => drop(reply.take().map(|reply| reply.send(result))),
         };
-        match self.prepare_put(object).await {
+        match self.prepare_put(object, purse).await {
             Ok((conversation, Places { nodes, late, missed })) => {
                 let quorum = self.replication.write_quorum;
                 let write = Write::new(nodes, missed, replicas, quorum, self.period).doubting(&late);
@@ -121,9 +126,13 @@ impl Operation {
         outrun_by
     }
 
-    async fn prepare_put(&self, object: Object) -> Result<(Conversation, Places), Refusal> {
+    async fn prepare_put(
+        &self,
+        object: Object,
+        purse: &Rc<RefCell<Purse>>,
+    ) -> Result<(Conversation, Places), Refusal> {
         let (key, copies) = (object.key, usize::from(object.replicas));
-        let conversation = self.converse(Request::Put { object, trail: Trail::FRESH.into() })?;
+        let conversation = self.converse(Request::Put { object, trail: Trail::SPENT.into() }, purse)?;
         Ok((conversation, self.places(&key, copies).await?))
     }
 
@@ -131,8 +140,8 @@ impl Operation {
     pub(super) async fn get(self, get: Get) -> Result<GetReport, Refusal> {
         let (rule, reach) = self.rule_of(get.read)?;
         let payload = get.payload.map(|payload| payload.encode());
-        let request = Request::Get { key: get.key, payload, callback: None, trail: Trail::FRESH.into() };
-        let conversation = self.converse(request)?;
+        let request = Request::Get { key: get.key, payload, callback: None, trail: Trail::SPENT.into() };
+        let conversation = self.converse(request, &purse_of(plan_of(get.read)))?;
         let wary = |read: Read<Got>| if get.key.is_owned() { read.wary() } else { read };
         let read = |candidates| wary(Read::new(candidates, rule, reach, self.period));
         let read = match get.read {
@@ -171,17 +180,18 @@ impl Operation {
 
     /// Deletes an object wherever it may be: how many replicas it has is not known here.
     pub(super) async fn delete(self, Delete { key, owner, .. }: Delete) -> Result<DeleteReport, Refusal> {
+        let purse = purse_of(Plan::Equal(self.replication.replicas.into()));
         let removal = match owner {
             Some((sequence, ownership)) => {
-                let trail = Trail::FRESH.into();
+                let trail = Trail::SPENT.into();
                 let request = Request::Delete { key, sequence, ownership: Some(ownership), trail };
                 let mut removal = Removal::default();
-                removal.note(self.hear_all(key, request, |reply| deleted(&reply)).await?);
+                removal.note(self.hear_all(key, request, &purse, |reply| deleted(&reply)).await?);
                 removal
             }
             None => {
                 let nodes = self.replicas(&key).await?;
-                self.remove(key, nodes, CANDIDATES_MAX, Trail::FRESH).await?
+                self.remove(key, nodes, CANDIDATES_MAX, &purse).await?
             }
         };
         let Removal { held, failed, unheard } = removal;
@@ -206,13 +216,14 @@ impl Operation {
     /// Asks every replica what it holds.
     pub(super) async fn inspect(self, key: Key) -> Result<Vec<Inspection>, Refusal> {
         let held = |reply| if let Reply::Inspected(held) = reply { Some(held) } else { None };
-        let outcome = self.hear_all(key, Request::Inspect { key }, held).await?;
+        let outcome = self.hear_all(key, Request::Inspect { key }, &purse_of(Plan::Nothing), held).await?;
         Ok(outcome.result?.into_iter().map(|(replica, held)| held.at(replica)).collect())
     }
 
     /// Asks every replica for the object's log.
     pub(super) async fn logs(self, key: Key, proof: Option<LogProof>) -> Result<Vec<ReplicaLog>, Refusal> {
-        let outcome = self.hear_all(key, Request::Logs { key, proof }, logged).await?;
+        let outcome =
+            self.hear_all(key, Request::Logs { key, proof }, &purse_of(Plan::Nothing), logged).await?;
         Ok(outcome.result?.into_iter().map(|(replica, lines)| ReplicaLog { replica, lines }).collect())
     }
 
@@ -220,14 +231,29 @@ impl Operation {
         &self,
         key: Key,
         request: Request,
+        purse: &Rc<RefCell<Purse>>,
         said: impl Fn(Reply) -> Option<T>,
     ) -> Result<ReadOutcome<T>, Refusal> {
         let said = |reply| said(reply).ok_or_else(beside_the_point);
-        let conversation = self.converse(request)?;
+        let conversation = self.converse(request, purse)?;
         let candidates = self.replicas(&key).await?;
         let read = Read::new(candidates, Rule::All, CANDIDATES_MAX, self.period);
         Ok(conversation.read(read, said).await)
     }
+}
+
+/// How the budget of a get is divided. A quorum is of equal answers, so all have the same to answer with; of all
+/// answers the nearest replica's counts most to an object that lets one of its replicas speak for the others.
+fn plan_of(read: dht::Read) -> Plan {
+    match read {
+        dht::Read::First | dht::Read::All => Plan::Nearest,
+        dht::Read::Quorum(n) => Plan::Equal(n.max(1).into()),
+    }
+}
+
+/// What a client's request may cause.
+fn purse_of(plan: Plan) -> Rc<RefCell<Purse>> {
+    Rc::new(RefCell::new(Purse::of_client(plan)))
 }
 
 /// What a replica that stored an object says.

@@ -1,13 +1,13 @@
 //! One request put to several nodes, as a machine says; this node's own replica is asked without the network.
 
-use std::{rc::Rc, time::Instant};
+use std::{cell::RefCell, rc::Rc, time::Instant};
 
 use bytes::Bytes;
 use comet_routing::{
     Contact, Key, Outcome,
     actor::{FindNode, FindNodeError, Neighbours},
 };
-use comet_runtime::{Refusal, visit::Visit};
+use comet_runtime::{Refusal, Trail, visit::Visit};
 use futures_util::{
     StreamExt,
     future::{FutureExt, LocalBoxFuture},
@@ -19,17 +19,22 @@ use super::{Access, Carry, Operation};
 use crate::{
     actors::Overdue,
     operation::{
-        Admitted, CANDIDATES_MAX, Heard, Period, Read, ReadOutcome, ReadStep, Write, WriteOutcome, WriteStep,
-        reply_of,
+        Admitted, CANDIDATES_MAX, Heard, Period, Purse, Read, ReadOutcome, ReadStep, Write, WriteOutcome,
+        WriteStep, reply_of,
     },
-    wire::{Reply, Request},
+    wire::{self, Reply, Request},
 };
 
 /// A request and what is heard about it.
 pub(super) struct Conversation {
     access: Rc<Access>,
     period: Period,
-    frame: Bytes,
+    request: Request,
+    /// The frame that was made last, and the budget in it: most nodes get the same.
+    frame: Option<(Trail, Bytes)>,
+    /// The most bytes that a frame has, whatever the budget in it.
+    frame_bytes: usize,
+    purse: Rc<RefCell<Purse>>,
     /// What the request does on this node.
     key: Key,
     visit: Visit,
@@ -98,14 +103,23 @@ impl Operation {
         Ok(())
     }
 
-    /// Begins a conversation, unless the request breaks a rule that this node would hold a peer to as well.
-    pub(super) fn converse(&self, request: Request) -> Result<Conversation, Refusal> {
-        let (frame, now_ms) = (request.encode(), self.access.clock.wall_ms());
-        match self.access.gate.admit(request, self.access.own, now_ms)? {
+    /// Begins a conversation, unless the request breaks a rule that this node would hold a peer to as well. What
+    /// budget the request carries is decided node by node, out of the purse.
+    pub(super) fn converse(
+        &self,
+        request: Request,
+        purse: &Rc<RefCell<Purse>>,
+    ) -> Result<Conversation, Refusal> {
+        let (request, now_ms) = (request.with_trail(wire::Trail::LONGEST), self.access.clock.wall_ms());
+        let frame_bytes = request.encode().len();
+        match self.access.gate.admit(request.clone(), self.access.own, now_ms)? {
             Admitted::Visit { key, visit } => Ok(Conversation {
                 access: Rc::clone(&self.access),
                 period: self.period,
-                frame,
+                request,
+                frame: None,
+                frame_bytes,
+                purse: Rc::clone(purse),
                 key,
                 visit,
                 news: FuturesUnordered::new(),
@@ -196,14 +210,25 @@ impl Conversation {
         self.access.clock.now()
     }
 
+    /// How many of so many nodes can be asked.
+    pub(super) fn affords(&self, nodes: usize) -> usize {
+        self.purse.borrow().affords(nodes, self.frame_bytes)
+    }
+
     fn ask(&mut self, node: Contact) {
         if node.id == self.access.own.id {
             return self.ask_own(node);
         }
+        let part = self.purse.borrow_mut().ask(node.id, self.frame_bytes);
+        let Some(trail) = part else {
+            let spent = News::Heard(node, Heard::Failed(too_much()));
+            return self.news.push(std::future::ready(Some(spent)).boxed_local());
+        };
+        let request = self.frame_with(trail);
         let (overdue, is_overdue) = oneshot::channel();
         let (answer, answered) = oneshot::channel();
         let deadline = self.period.left(self.now());
-        let carry = Carry { to: node, request: self.frame.clone(), deadline, overdue, answer };
+        let carry = Carry { to: node, request, deadline, overdue, answer };
         // A courier that does not take it drops `answer`.
         self.access.carry.try_send(carry).ok();
         let what = is_overdue.map(move |what| what.ok().map(|what| News::Overdue(node, what)));
@@ -221,14 +246,38 @@ impl Conversation {
         self.news.push(found.boxed_local());
     }
 
+    fn frame_with(&mut self, trail: Trail) -> Bytes {
+        match &self.frame {
+            Some((known, frame)) if *known == trail => frame.clone(),
+            _ => {
+                let frame = self.request.clone().with_trail(trail.into()).encode();
+                self.frame = Some((trail, frame.clone()));
+                frame
+            }
+        }
+    }
+
     fn ask_own(&mut self, own: Contact) {
-        let (access, key, visit) = (Rc::clone(&self.access), self.key, self.visit.clone());
+        let trail = self.purse.borrow_mut().ask_own(own.id, self.frame_bytes);
+        let (access, key, visit) = (Rc::clone(&self.access), self.key, self.visit.clone().with_trail(trail));
         let served = async move {
             let served = access.replica.serve(key, visit).await;
             let answer = served.and_then(|served| reply_of(served, own, access.clock.wall_ms()));
             Some(News::Heard(own, answer.map_or_else(Heard::Refused, Heard::Reply)))
         };
         self.news.push(served.boxed_local());
+    }
+
+    /// What a handler failed at that had less to send than the first that was asked is no verdict.
+    fn judged(&self, news: News) -> News {
+        match news {
+            News::Heard(node, Heard::Refused(refusal @ Refusal::HandlerFailed { .. }))
+                if self.purse.borrow().stinted(&node.id) =>
+            {
+                News::Heard(node, Heard::Failed(refusal))
+            }
+            news => news,
+        }
     }
 
     /// The next news, or `None` once it is `until`.
@@ -239,7 +288,12 @@ impl Conversation {
                 biased;
                 news = self.news.next(), if !self.news.is_empty() => {
                     if let Some(Some(news)) = news {
-                        return Some(news);
+                        if let News::Heard(node, Heard::Refused(refusal)) = &news
+                            && ran_nothing(refusal)
+                        {
+                            self.purse.borrow_mut().take_back(&node.id);
+                        }
+                        return Some(self.judged(news));
                     }
                 }
                 () = &mut time_is_up => return None,
@@ -268,6 +322,15 @@ async fn find(access: &Access, key: &Key, count: usize, period: Period) -> Resul
         Ok(Ok(Err(FindNodeError::Stopped)) | Err(_)) => Err(Refusal::Stopping("the node".into())),
         Err(_) => Err(period.timeout()),
     }
+}
+
+/// True if no handler heard of a request that was refused for this.
+fn ran_nothing(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::NotFound | Refusal::Stale { .. })
+}
+
+fn too_much() -> Refusal {
+    Refusal::Unreachable("the messages that this request may cause are used up, or their bytes".into())
 }
 
 /// What is said of a node whose reply is of no use.

@@ -5,12 +5,14 @@
 //! reason, and to those who have done it already, so that all of them remember a deletion above the put.
 //! Whoever refused for another reason is not asked twice.
 
+use std::{cell::RefCell, rc::Rc};
+
 use comet_routing::{Contact, Key};
 use comet_runtime::{Refusal, Trail};
 
 use super::{Operation, client::OUTRUN_MAX, conversation::beside_the_point};
 use crate::{
-    operation::{Read, ReadOutcome, Rule},
+    operation::{Purse, Read, ReadOutcome, Rule},
     wire::{Reply, Request},
 };
 
@@ -32,15 +34,15 @@ impl Operation {
         key: Key,
         mut nodes: Vec<Contact>,
         reach: usize,
-        trail: Trail,
+        purse: &Rc<RefCell<Purse>>,
     ) -> Result<Removal, Refusal> {
         let mut removal = Removal::default();
         let mut sequence = self.next_sequence();
         for attempts_left in (0..=OUTRUN_MAX).rev() {
-            let request = Request::Delete { key, sequence, ownership: None, trail: trail.into() };
+            let request = Request::Delete { key, sequence, ownership: None, trail: Trail::SPENT.into() };
             let read = Read::new(nodes, Rule::All, reach, self.period);
             let outcome = self
-                .converse(request)?
+                .converse(request, purse)?
                 .read(read, |reply| deleted(&reply).ok_or_else(beside_the_point))
                 .await;
             let outrun_by = self.outrun_by(&outcome.failed).filter(|_| attempts_left > 0);

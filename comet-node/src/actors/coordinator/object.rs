@@ -3,14 +3,19 @@
 //! An object's request has no quorum: it reports who accepted. What the object may ask at all is decided where
 //! it lives; here it is only held to the nodes that it may name.
 
+use std::{cell::RefCell, rc::Rc};
+
 use comet_routing::{Contact, Key};
 use comet_runtime::{Nodes, Op, OpOutcome, OpResult, Refusal, Trail, Value, actors::Perform};
 use comet_store::Record;
 
-use super::{Operation, client, conversation::beside_the_point};
+use super::{
+    Operation, client,
+    conversation::{Conversation, beside_the_point},
+};
 use crate::{
     operation::{
-        Read, Rule,
+        Plan, Purse, Read, Rule,
         request::{object_from, replicate},
     },
     wire::{Reply, Request},
@@ -23,7 +28,7 @@ struct Targets {
 }
 
 impl Operation {
-    /// Carries out a request of an object.
+    /// Carries out a request of an object. A lookup is paid for where the object lives.
     pub(super) async fn perform(self, perform: Perform) -> OpResult {
         let Perform { object, request, copy } = perform;
         let trail = request.trail;
@@ -36,7 +41,7 @@ impl Operation {
             Op::Put { key, data, nodes } => {
                 let put = object_from(key, &data, self.next_sequence(), &self.replication);
                 let targets = (nodes, put.replicas);
-                let request = |trail: Trail| Request::Put { object: put, trail: trail.into() };
+                let request = Request::Put { object: put, trail: trail.into() };
                 let stored = |reply| client::stored(&reply).map(|_| ());
                 self.tell(object, key, targets, trail, request, stored).await
             }
@@ -47,8 +52,8 @@ impl Operation {
             Op::Delete { key, nodes } => {
                 let Targets { nodes, reach } =
                     self.targets(&object, &key, nodes, self.replication.replicas).await?;
-                let trail = trail.among(reach.min(nodes.len()));
-                Ok(OpOutcome::Nodes(self.remove(key, nodes, reach, trail).await?.held))
+                let purse = purse_of(trail, Plan::Nothing);
+                Ok(OpOutcome::Nodes(self.remove(key, nodes, reach, &purse).await?.held))
             }
         }
     }
@@ -66,10 +71,13 @@ impl Operation {
         let one = nodes == Nodes::Closest;
         let payload = payload.map(|payload| payload.encode());
         let Targets { nodes, reach } = self.targets(&object, &key, nodes, self.replication.replicas).await?;
-        // One node answers in the end; the others are asked only in its stead.
-        let trail = if one { trail } else { trail.among(reach.min(nodes.len())) };
         let request = Request::Get { key, payload, callback: Some(object), trail: trail.into() };
-        let conversation = self.converse(request)?;
+        // One node answers in the end; the others are asked only in its stead.
+        let conversation = if one {
+            self.converse(request, &purse_of(trail, Plan::Nearest))?
+        } else {
+            self.divided(request, trail, &nodes, reach)?
+        };
         let gate = &self.access.gate;
         let rule = if one { Rule::First } else { Rule::All };
         let read = Read::new(nodes, rule, reach, self.period);
@@ -88,7 +96,7 @@ impl Operation {
         // With 0 the object leaves nothing to its node, but here it asks.
         let replicas = if record.replicas == 0 { self.replication.replicas } else { record.replicas };
         let now_ms = self.access.clock.wall_ms();
-        let request = |trail| replicate(record, trail, now_ms);
+        let request = replicate(record, trail, now_ms);
         let stored = |reply| client::stored(&reply).map(|_| ());
         self.tell(object, object, (nodes, replicas), trail, request, stored).await
     }
@@ -100,15 +108,31 @@ impl Operation {
         key: Key,
         (nodes, replicas): (Nodes, u8),
         trail: Trail,
-        request: impl FnOnce(Trail) -> Request,
+        request: Request,
         accepted: impl Fn(Reply) -> Option<()>,
     ) -> OpResult {
         let Targets { nodes, reach } = self.targets(&object, &key, nodes, replicas).await?;
-        let conversation = self.converse(request(trail.among(reach.min(nodes.len()))))?;
+        let conversation = self.divided(request, trail, &nodes, reach)?;
         let read = Read::new(nodes, Rule::All, reach, self.period);
         let accepted = |reply| accepted(reply).ok_or_else(beside_the_point);
         let answers = conversation.read(read, accepted).await.result.unwrap_or_default();
         Ok(OpOutcome::Nodes(answers.into_iter().map(|(node, ())| node).collect()))
+    }
+
+    /// A conversation with `reach` of the nodes, or as many as can be paid for, in which each may cause the same.
+    fn divided(
+        &self,
+        request: Request,
+        trail: Trail,
+        nodes: &[Contact],
+        reach: usize,
+    ) -> Result<Conversation, Refusal> {
+        let purse = purse_of(trail, Plan::Nothing);
+        let conversation = self.converse(request, &purse)?;
+        let asked = conversation.affords(nodes.len().min(reach));
+        let spare = nodes.len().saturating_sub(asked).min(1);
+        purse.replace(Purse::of_object(trail, Plan::Equal(asked)).sparing(spare));
+        Ok(conversation)
     }
 
     /// The nodes that a request of `object` for `key` goes to; `replicas` of them if it does not say.
@@ -137,4 +161,9 @@ impl Operation {
         }
         Ok(Targets { nodes: found, reach: count })
     }
+}
+
+/// What an object's request may cost and cause.
+fn purse_of(trail: Trail, plan: Plan) -> Rc<RefCell<Purse>> {
+    Rc::new(RefCell::new(Purse::of_object(trail, plan)))
 }

@@ -1,11 +1,12 @@
 //! What objects ask, through a coordinator and a real courier.
 
-use comet_runtime::{Nodes, Op, OpOutcome, Request as Wish, Trail, Value, actors::Perform};
+use comet_runtime::{Nodes, Op, OpOutcome, Request as Wish, Trail, Value, actors::Perform, dht::Put};
 use comet_store::{Code, Publication, Record, content_hash};
 
 use super::*;
+use crate::actors::PutObject;
 
-const TRAIL: Trail = Trail { messages: 3, depth: 2 };
+const TRAIL: Trail = Trail { messages: 8, bytes: 8_192, depth: 2 };
 
 fn perform(op: Op) -> Perform {
     Perform { object: key(), request: Wish { wait: 1, op, trail: TRAIL }, copy: None }
@@ -76,7 +77,9 @@ fn a_put_to_a_callback_key_goes_straight_to_its_node() {
         assert_eq!(station.router.send(CountLookups).await.unwrap(), 0);
         let requests = station.requests().await;
         let [(_, to, Request::Put { object, trail })] = requests.as_slice() else { panic!("{requests:?}") };
-        assert_eq!((*to, object.key, *trail), (node(77), callback, TRAIL.into()));
+        assert_eq!((*to, object.key), (node(77), callback));
+        assert_eq!((trail.messages, trail.depth), (7, 2), "what it cost to send it is gone");
+        assert!(trail.bytes < TRAIL.bytes, "and its bytes");
     });
 }
 
@@ -122,7 +125,7 @@ fn a_copy_carries_code_and_state_and_what_is_left_of_the_lifetime() {
         assert_eq!((object.sequence, object.code.as_deref()), (5, Some("aso = {}")));
         assert_eq!(object.publication, Some(publication), "and its publisher's signature");
         assert_eq!((state, *age_seconds, *remaining_seconds), (&Value::List(vec![]).encode(), 10, 60));
-        assert_eq!(*trail, TRAIL.into(), "with what is left of the budget");
+        assert_eq!((trail.messages, trail.depth), (3, 2), "with half of what is left of the budget");
     });
 }
 
@@ -136,7 +139,8 @@ fn a_get_without_nodes_brings_one_value_and_with_nodes_theirs() {
         let [(_, _, Request::Get { callback, payload, trail, .. })] = requests.as_slice() else {
             panic!("{requests:?}")
         };
-        assert_eq!((*callback, *trail), (Some(key()), TRAIL.into()), "it accepts a put at its own key");
+        assert_eq!(*callback, Some(key()), "it accepts a put at its own key");
+        assert_eq!(trail.messages, 6, "most of what is left, and one for another in its stead");
         assert_eq!(*payload, Some(Value::Int(9).encode()));
         let values = vec![(node(2), Value::Int(20)), (node(4), Value::Int(40))];
         let named = get(Nodes::These(nodes([4, 2, 99])));
@@ -198,17 +202,72 @@ fn the_objects_of_a_node_share_what_they_may_ask_in_a_second() {
     });
 }
 
+/// The messages that each node which is asked may cause.
+async fn granted(station: &Station) -> Vec<u8> {
+    let requests = station.requests().await;
+    let trails = requests.iter().map(|(_, _, request)| match request {
+        Request::Get { trail, .. } | Request::Put { trail, .. } => trail.messages,
+        request => panic!("neither get nor put but {request:?}"),
+    });
+    trails.collect()
+}
+
 #[test]
 fn a_request_to_many_nodes_divides_its_budget_among_them() {
     paused(async {
         let station = station(1, [got(2, 20), got(3, 30), got(4, 40), got(5, 50)]);
         done(&station, perform(Op::Get { key: key(), nodes: Nodes::Count(4), payload: None })).await;
-        let requests = station.requests().await;
-        let messages = |request: &Request| match request {
-            Request::Get { trail, .. } => trail.messages,
-            request => panic!("no get but {request:?}"),
+        assert_eq!(granted(&station).await, [1; 4], "four of the eight are gone");
+    });
+}
+
+#[test]
+fn as_many_nodes_are_asked_as_can_be_paid_for() {
+    paused(async {
+        let get = Op::Get { key: key(), nodes: Nodes::Count(5), payload: None };
+        for (trail, asked) in [
+            (Trail { messages: 3, ..TRAIL }, 3),
+            (Trail { bytes: 250, ..TRAIL }, 2),
+            (Trail { bytes: 50, ..TRAIL }, 0),
+        ] {
+            let station = station(1, [got(2, 20), got(3, 30), got(4, 40), got(5, 50), got(6, 60)]);
+            let perform =
+                Perform { request: Wish { wait: 1, op: get.clone(), trail }, ..perform(get.clone()) };
+            done(&station, perform).await;
+            assert_eq!(addressed(&station).await.len(), asked, "{trail:?}");
+        }
+    });
+}
+
+#[test]
+fn a_node_that_is_asked_in_anothers_stead_is_paid_for() {
+    paused(async {
+        let absent = |n| answering(n, Err(Refusal::NotFound));
+        let station = station(1, [absent(2), absent(3), absent(4), absent(5), got(6, 60)]);
+        let op = Op::Get { key: Key::of("other"), nodes: Nodes::Closest, payload: None };
+        let request = Wish { wait: 1, op, trail: Trail { messages: 1, ..TRAIL } };
+        let refused = station.coordinator.send(Perform { object: key(), request, copy: None }).await.unwrap();
+        assert!(matches!(refused, Err(Refusal::Unreachable(_) | Refusal::NotFound)), "{refused:?}");
+        assert_eq!(addressed(&station).await.len(), 1);
+    });
+}
+
+#[test]
+fn the_replicas_of_a_clients_request_share_one_budget() {
+    paused(async {
+        let station = Station::start(node(0), (1..=5).map(storing), |config| config.replication.replicas = 4);
+        let put = Put {
+            key: key(),
+            data: Value::Int(1).encode(),
+            code: None,
+            publication: None,
+            ttl: None,
+            replicas: None,
+            owner: None,
+            deadline: None,
         };
-        let messages: Vec<_> = requests.iter().map(|(_, _, request)| messages(request)).collect();
-        assert_eq!(messages, [TRAIL.messages / 4; 4]);
+        station.coordinator.send(PutObject(put)).await.unwrap().unwrap();
+        let granted = granted(&station).await;
+        assert_eq!(granted, [4; 3], "and the own replica has the fourth part");
     });
 }

@@ -235,8 +235,8 @@ fn a_copy_lives_no_longer_than_the_put_it_stems_from() {
 
 #[test]
 fn no_peer_can_grant_more_than_a_fresh_budget() {
-    let generous = || wire::Trail { messages: u8::MAX, depth: u8::MAX };
-    let frugal = || wire::Trail { messages: 3, depth: u8::MAX };
+    let generous = || wire::Trail { messages: u8::MAX, bytes: u32::MAX, depth: u8::MAX };
+    let frugal = || wire::Trail { messages: 3, bytes: u32::MAX, depth: u8::MAX };
     let requests = |trail: wire::Trail| {
         [
             Request::Get { key: Key::of("k"), payload: None, callback: None, trail },
