@@ -128,7 +128,8 @@ fn a_topic_pushes_to_its_subscribers_and_names_the_one_that_is_down_until_it_is_
         down.home.crash().await;
         let publisher = up[0].home;
         assert_eq!(topic.publish(&publisher.client(), "it rains".into()).await?, 1);
-        sim.run_for(10 * SECOND).await;
+        // The put leaves each replica two messages; the rest goes with the next tick.
+        sim.run_for(2 * MINUTE).await;
         let message = Message { number: 1, value: "it rains".into() };
         for inbox in up {
             let news = News::decode(&inbox.news(publisher).await?).map(|news| news.messages);
