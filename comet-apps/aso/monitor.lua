@@ -1,4 +1,4 @@
--- Watches its own replication: puts itself again to the 20 nearest nodes and notes who acknowledged, on which
+-- Watches its own replication: puts itself again to the 16 nearest nodes and notes who acknowledged, on which
 -- addresses it has lived, and from which it was read. The report is the answer to { report = true }.
 local MOST = 64
 
@@ -31,7 +31,7 @@ function aso:onGet(caller, _, payload)
 end
 
 function aso:onTimer()
-  for _, node in put(getASOKey(), self, 20) or {} do
+  for _, node in put(getASOKey(), self, 16) or {} do
     sight(self.acknowledged, node)
   end
 end

@@ -6,6 +6,8 @@ aso.replicas = 0
 aso.timer = 600
 aso.since = {}
 
+local ASKED_MAX = 10
+
 local function is_whole(n, from, to)
   return type(n) == "number" and n >= from and n <= to and n % 1 == 0
 end
@@ -37,12 +39,13 @@ local function network(self, ip)
   return table.concat(parts, ".", 1, math.min(#parts, self.spread))
 end
 
--- Live replicas by id, and the networks that they are in, this node's among them.
-local function living(self)
+-- Live replicas by id, and the networks that they are in, this node's among them. A tick pays for sixteen messages:
+-- the nodes known longest are asked, which copies went to first, and enough is left to copy.
+local function living(self, nodes)
   local nonce, ids, networks, count = math.random(2147483647), { [getNodeID()] = true }, {}, 1
   networks[network(self, getNodeIP()) or 0] = true
-  for _, heard in get(getASOKey(), 10, { alive = nonce }) or {} do
-    if heard.value == proof(self, nonce, heard.node.id) then
+  for _, heard in get(getASOKey(), table.move(nodes, 1, ASKED_MAX, 1, {}), { alive = nonce }) or {} do
+    if not ids[heard.node.id] and heard.value == proof(self, nonce, heard.node.id) then
       ids[heard.node.id], networks[network(self, heard.node.ip) or 0], count = true, true, count + 1
     end
   end
@@ -67,7 +70,7 @@ end
 
 function aso:onTimer()
   local nodes = by_age(self, lookup(getASOKey()) or {})
-  local ids, networks, count = living(self)
+  local ids, networks, count = living(self, nodes)
   if count >= self.threshold then return end
   local chosen = {}
   for _, node in nodes do

@@ -30,6 +30,11 @@
 //!
 //! # What it costs, and what it does not promise
 //!
+//! A get gives the replica that is asked first 14 messages. A claim takes one for each other voter, and 15 of twenty
+//! are a majority; the withdrawal, or the deletion of the others, has what is left. Beyond eight voters a withdrawal
+//! does not reach all, as if it were lost. Deletions go on at the next three ticks. A replica that is asked in
+//! another's stead has too few messages to claim, and declines.
+//!
 //! A claim takes as long as the slowest voter, and a get that may go to any replica is put to a second one when the
 //! first takes long: that would make one reader two claimants, who take each other's votes. So [`OneTime::take`]
 //! asks all replicas and names the one that is to claim. A plain get names nobody: behind several dead voters it

@@ -13,11 +13,16 @@
 use comet_routing::Key;
 use comet_runtime::{
     Refusal, Value,
-    dht::{Dht, PutReport},
+    dht::{Dht, Put, PutReport},
 };
-use comet_store::Publication;
+use comet_store::{Code, Publication};
 
 use crate::{App, AppError, client::ask_all, store_published};
+
+/// Replicas of a query. The sixteen messages that its put may cause are divided among them. A way of one hop takes
+/// four (lookup, hop, question, answer), but each request leaves half of the rest with the callback that waits for it:
+/// for all four to be sent at once it takes eight.
+const HOMES: u8 = 2;
 
 pub(crate) const APP: App = App {
     name: "recursive-get",
@@ -58,10 +63,21 @@ impl RecursiveGet {
         store_published(dht, &APP, self.publication.clone(), self.key, value, None).await
     }
 
-    /// Sends a query under this key, which must be new, for the value at `target`.
+    /// Sends a query under this key, which must be new, for the value at `target`, from the two nodes closest to the
+    /// query's key: with more, each would have too few messages to send it on its way before its first tick.
     pub async fn send(&self, dht: &impl Dht, target: Key) -> Result<PutReport, Refusal> {
         let query = Value::map([("target".into(), Value::str(target.to_string()))]);
-        store_published(dht, &APP, self.publication.clone(), self.key, &query, None).await
+        let put = Put {
+            key: self.key,
+            data: query.encode(),
+            code: Some(Code::new(APP.source)),
+            publication: self.publication.clone(),
+            ttl: None,
+            replicas: Some(HOMES),
+            owner: None,
+            deadline: None,
+        };
+        dht.put(put).await
     }
 
     /// The answer to the query at this key, once it is there.

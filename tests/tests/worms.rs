@@ -13,7 +13,6 @@ use comet_tests::harness::{Cluster, Failure, Sim, SimNode};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3_600);
 
 /// Messages and bytes that one request from outside may cause.
 const BUDGET: (u64, u64) = (16, 128 * 1024);
@@ -86,10 +85,10 @@ fn worms_reach_the_nodes_nearest_to_their_keys_and_no_further() {
         let_loose(&cluster).await?;
         let most = (HANDLERS.len() * NEAREST_MAX) as u64;
         let mut sent = Vec::new();
-        for _ in 0..4 {
+        for _ in 0..3 {
             sim.wire().count(is_about_objects);
             stir(&cluster).await;
-            sim.run_for(HOUR / 4).await;
+            sim.run_for(4 * MINUTE).await;
             assert!(
                 replicas(&cluster) <= most,
                 "{} replicas of {} worms",
@@ -98,8 +97,8 @@ fn worms_reach_the_nodes_nearest_to_their_keys_and_no_further() {
             );
             sent.push(sim.wire().counted().0);
         }
-        // Fifteen minutes of sixteen messages from each replica of the one with the timer, and as much for the rest.
-        let bound = 2 * 15 * NEAREST_MAX as u64 * BUDGET.0;
+        // Four minutes of sixteen messages from each replica of the one with the timer, and as much for the rest.
+        let bound = 2 * 4 * NEAREST_MAX as u64 * BUDGET.0;
         assert!(sent.iter().all(|sent| *sent <= bound), "{sent:?} messages, at most {bound}");
         Ok(())
     });
@@ -113,7 +112,7 @@ fn where_objects_may_turn_to_any_key_the_same_worms_fill_the_swarm() {
         let mut grown = Vec::new();
         for _ in 0..3 {
             stir(&cluster).await;
-            sim.run_for(3 * MINUTE).await;
+            sim.run_for(MINUTE).await;
             grown.push(replicas(&cluster));
         }
         assert!(grown[0] > 80 && grown[1] > grown[0] && grown[2] > grown[1], "the control: {grown:?}");
@@ -138,7 +137,7 @@ async fn chased(sim: &Sim, cluster: &Cluster, objects: usize) -> Result<u64, Fai
     sim.run_for(SECOND).await;
     sim.wire().count(|request| matches!(request, Request::Get { callback: Some(_), .. }));
     cluster["n5"].get("loop 0").await?;
-    sim.run_for(20 * SECOND).await;
+    sim.run_for(10 * SECOND).await;
     Ok(sim.wire().counted().0)
 }
 
@@ -192,8 +191,7 @@ async fn amplified(sim: &Sim, cluster: &Cluster, cause: Cause) -> Result<(u64, u
     for n in 0..4 {
         cluster["n1"].put_active(&format!("amplifier {n}"), Value::Nil, AMPLIFIER, None).await?;
     }
-    // The first round of upkeep is over.
-    sim.run_for(2 * MINUTE).await;
+    sim.run_for(SECOND).await;
     sim.wire().count(|request| match request {
         Request::Get { callback, .. } => callback.is_some(),
         Request::Put { object, .. } => object.data.len() > 1_000,
@@ -203,7 +201,7 @@ async fn amplified(sim: &Sim, cluster: &Cluster, cause: Cause) -> Result<(u64, u
         Cause::Get => drop(cluster["n5"].get("amplifier 0").await),
         Cause::Put => drop(cluster["n6"].update("amplifier 1", "go").await),
     }
-    sim.run_for(15 * SECOND).await;
+    sim.run_for(3 * SECOND).await;
     Ok(sim.wire().counted())
 }
 
@@ -245,9 +243,9 @@ fn the_timers_of_eight_replicas_send_what_each_may_in_a_tick() {
             function aso:onUpdate() end";
         cluster["n1"].put_active("clock", Value::Nil, code, None).await?;
         sim.wire().count(|request| matches!(request, Request::Put { .. }));
-        sim.run_for(10 * MINUTE).await;
+        sim.run_for(5 * MINUTE).await;
         let (messages, bytes) = sim.wire().counted();
-        let ticks = 8 * 10;
+        let ticks = 8 * 5;
         assert!((ticks..=ticks * BUDGET.0).contains(&messages), "{messages} messages");
         assert!(bytes <= ticks * BUDGET.1, "{bytes} bytes");
         Ok(())

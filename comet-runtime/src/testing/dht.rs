@@ -196,7 +196,13 @@ impl Dht for TestSwarm {
                     report.answers.push(Answer { replica: contact, value, version, active, usage });
                 }
                 Ok(_) => {}
-                Err(refusal) => report.failed.push((contact, refusal)),
+                Err(refusal) => {
+                    if refusal == Refusal::NotFound {
+                        // No handler ran, so nothing is used up.
+                        left.take_back(trail);
+                    }
+                    report.failed.push((contact, refusal));
+                }
             }
             if get.read == Read::First && !report.answers.is_empty() {
                 break;

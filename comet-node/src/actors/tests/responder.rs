@@ -1,7 +1,7 @@
 //! The responder between probe objects and a probe router.
 
 use comet_runtime::{Origin, Trail, Value};
-use comet_store::{DeleteRecord, Deletion, Ownership, PutRecord, ReplicaStore, Rule};
+use comet_store::{Code, DeleteRecord, Deletion, Ownership, PutRecord, ReplicaStore, Rule, content_hash};
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use tokio::sync::oneshot;
 
@@ -43,13 +43,17 @@ impl Office {
 
     /// An office of the node `own` that knows the `known` nodes nearest to [`key`].
     fn start_at(own: Contact, known: u8, config: ResponderConfig, after: Duration) -> Self {
-        let clock = Clock::starting_at(WALL_MS);
         let served = Served::Stored { version: version(1), usage: Usage::default() };
-        let objects = Objects::start_with(after, Ok(served));
+        Self::start_around(Objects::start_with(after, Ok(served)), own, known, config)
+    }
+
+    fn start_around(objects: Addr<Objects>, own: Contact, known: u8, config: ResponderConfig) -> Self {
+        let clock = Clock::starting_at(WALL_MS);
         let router = Knower::start_with((1..=known).map(node));
-        let replica = replica(&objects, clock);
         let closest = router.clone().recipient();
         let (writer, reader) = comet_store::in_memory(StoreConfig::default());
+        let shards = vec![objects.clone().recipient()];
+        let replica = Replica::new(Arc::new(Directory::default()), reader.clone(), shards, clock);
         let store = ReplicaStore::new(writer, clock, Vec::new()).start();
         let watch = Watch::start_with();
         let check = watch.clone().recipient();
@@ -200,6 +204,42 @@ fn a_put_reaches_its_object_with_the_peer_as_caller() {
         let [(at, Visit::Put { caller, record, trail })] = visits.as_slice() else { panic!("{visits:?}") };
         assert_eq!((*at, record.created_ms, *trail), (key(), WALL_MS, Trail::FRESH));
         assert_eq!((caller.node, caller.origin), (node(1), Origin::Client));
+    });
+}
+
+#[test]
+fn an_object_is_answered_with_at_most_half_of_the_bytes_that_its_get_brought_and_a_client_with_any_number() {
+    paused(async {
+        let value = Value::str("x".repeat(1_000)).encode();
+        let size = value.len() as u32;
+        let (version, usage) = (version(1), Usage::default());
+        let served = Served::Got { value: value.clone(), version, active: true, usage, seal: None };
+        let objects = Objects::start_with(ms(0), Ok(served));
+        let office = Office::start_around(objects, node(0), 30, ResponderConfig::default());
+        let (mut record, code) = (super::replicator::plain(1, 8), Code::new("aso = {}"));
+        record.version.hash = content_hash(Some(&code.hash), &record.data);
+        record.code = Some(code);
+        let held = PutRecord { record, source: None, rule: Rule::IfNewer, timer_ms: None };
+        office.store.send(held).await.expect("the store runs").expect("it stores");
+        let get = |callback, bytes| {
+            let trail = Trail { messages: 4, bytes, depth: 2 };
+            Request::Get { key: key(), payload: None, callback, trail: trail.into() }.encode()
+        };
+        let got = Ok(Reply::Got { value, version, active: true, usage, seal: None });
+        let too_large = Err(Refusal::TooLarge {
+            what: "the answer to the object".into(),
+            size: size.into(),
+            limit: u64::from(size) - 1,
+        });
+        let object = Some(Key::of("who asks"));
+        assert_eq!(office.answer(node(1), get(object, 2 * size)).await, got);
+        assert_eq!(office.answer(node(1), get(object, 2 * size - 1)).await, too_large);
+        assert_eq!(office.answer(node(1), get(None, 0)).await, got, "the control: a client's get");
+        let visits = visits(&office.objects).await;
+        let left = visits.iter().filter_map(|(_, visit)| {
+            if let Visit::Get { trail, .. } = visit { Some(trail.bytes) } else { None }
+        });
+        assert_eq!(left.collect::<Vec<_>>(), [size, size - 1, 0], "the handler has the other half");
     });
 }
 
