@@ -137,7 +137,7 @@ async fn chased(sim: &Sim, cluster: &Cluster, objects: usize) -> Result<u64, Fai
     sim.run_for(SECOND).await;
     sim.wire().count(|request| matches!(request, Request::Get { callback: Some(_), .. }));
     cluster["n5"].get("loop 0").await?;
-    sim.run_for(10 * SECOND).await;
+    sim.run_for(20 * SECOND).await;
     Ok(sim.wire().counted().0)
 }
 
