@@ -8,7 +8,11 @@ use comet_node::{
     wire::Request,
 };
 use comet_routing::Key;
-use comet_runtime::Value;
+use comet_runtime::{
+    Value,
+    dht::{Dht, Put},
+};
+use comet_store::Code;
 use comet_tests::harness::{Cluster, Failure, Sim, SimNode};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -20,7 +24,11 @@ const BUDGET: (u64, u64) = (16, 128 * 1024);
 /// The most nodes that an object's copies of itself reach.
 const NEAREST_MAX: usize = 20;
 
-/// Puts junk under fresh keys, and itself wherever it can, also at nodes that it looks up.
+/// How long the worms live that have to die out.
+const LIFETIME: Duration = Duration::from_secs(900);
+
+/// Puts junk under fresh keys, and itself wherever it can, also at nodes that it looks up; lets nobody replace or delete
+/// it.
 const SPREAD: &str = "aso.timer = 60
 local function spread(self)
   for i = 1, 10 do
@@ -33,13 +41,18 @@ local function spread(self)
   pcall(lookup, getASOKey(), function(self, nodes)
     for _, node in nodes or {} do pcall(put, getASOKey(), self, { node }, function() end) end
   end)
+  return false
 end
+function aso:onUpdate() return false end
+function aso:onDelete() return false end
 ";
 
-const HANDLERS: [&str; 4] = ["onGet", "onPut", "onUpdate", "onTimer"];
+const HANDLERS: [&str; 5] = ["onGet", "onPut", "onUpdate", "onDelete", "onTimer"];
 
 fn worm(handler: &str) -> String {
-    format!("{SPREAD}function aso:{handler}() spread(self) end")
+    let is_asked = matches!(handler, "onUpdate" | "onDelete");
+    let answer = if is_asked { "return spread(self)" } else { "spread(self)" };
+    format!("{SPREAD}function aso:{handler}() {answer} end")
 }
 
 fn open() -> NodeConfig {
@@ -64,42 +77,54 @@ fn replicas(cluster: &Cluster) -> u64 {
 /// Lets loose one worm of each kind.
 async fn let_loose(cluster: &Cluster) -> Result<(), Failure> {
     for handler in HANDLERS {
-        cluster["n1"].put_active(handler, "worm", &worm(handler), None).await?;
+        let put = Put {
+            key: Key::of(handler),
+            data: Value::str("worm").encode(),
+            code: Some(Code::new(worm(handler))),
+            publication: None,
+            ttl: Some(LIFETIME),
+            replicas: None,
+            owner: None,
+            deadline: None,
+        };
+        cluster["n1"].client().put(put).await?;
     }
     Ok(())
 }
 
-/// Reads and writes each worm.
+/// Reads and writes each worm, and tries to delete it.
 async fn stir(cluster: &Cluster) {
     for handler in HANDLERS {
-        // It may be busy, or fail; that is its own affair.
+        // It may be busy, or refuse, or fail; that is its own affair.
         cluster["n7"].get(handler).await.ok();
         cluster["n9"].update(handler, "food").await.ok();
+        cluster["n3"].delete(handler).await.ok();
     }
 }
 
 #[test]
-fn worms_reach_the_nodes_nearest_to_their_keys_and_no_further() {
+fn worms_reach_the_nodes_nearest_to_their_keys_and_no_further_and_end_with_their_lifetime() {
     Sim::seeded(91).run(async |sim| {
         let cluster = Cluster::start(&sim, 50).await;
         let_loose(&cluster).await?;
         let most = (HANDLERS.len() * NEAREST_MAX) as u64;
-        let mut sent = Vec::new();
         for _ in 0..3 {
             sim.wire().count(is_about_objects);
             stir(&cluster).await;
             sim.run_for(4 * MINUTE).await;
-            assert!(
-                replicas(&cluster) <= most,
-                "{} replicas of {} worms",
-                replicas(&cluster),
-                HANDLERS.len()
-            );
-            sent.push(sim.wire().counted().0);
+            let held = replicas(&cluster);
+            let worms: usize = HANDLERS.iter().map(|name| cluster.holders_of(name).len()).sum();
+            assert_eq!(held, worms as u64, "there is nothing but worms");
+            assert!((1..=most).contains(&held), "{held} replicas of {} worms", HANDLERS.len());
+            // Four minutes of sixteen messages from each replica of the one with the timer, and as much for the rest.
+            let (sent, bound) = (sim.wire().counted().0, 2 * 4 * NEAREST_MAX as u64 * BUDGET.0);
+            assert!(sent <= bound, "{sent} messages, at most {bound}");
         }
-        // Four minutes of sixteen messages from each replica of the one with the timer, and as much for the rest.
-        let bound = 2 * 4 * NEAREST_MAX as u64 * BUDGET.0;
-        assert!(sent.iter().all(|sent| *sent <= bound), "{sent:?} messages, at most {bound}");
+        sim.run_for(LIFETIME - 11 * MINUTE).await;
+        assert_eq!(replicas(&cluster), 0, "none is left");
+        sim.wire().count(is_about_objects);
+        sim.run_for(5 * MINUTE).await;
+        assert_eq!((sim.wire().counted().0, replicas(&cluster)), (0, 0), "and none comes back");
         Ok(())
     });
 }
@@ -131,14 +156,16 @@ async fn put_loop(cluster: &Cluster, objects: usize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Messages that one get of the first of so many objects in a loop causes.
-async fn chased(sim: &Sim, cluster: &Cluster, objects: usize) -> Result<u64, Failure> {
+/// Messages that one get of the first of so many objects in a loop causes in twenty seconds, and in the next twenty.
+async fn chased(sim: &Sim, cluster: &Cluster, objects: usize) -> Result<[u64; 2], Failure> {
     put_loop(cluster, objects).await?;
     sim.run_for(SECOND).await;
     sim.wire().count(|request| matches!(request, Request::Get { callback: Some(_), .. }));
     cluster["n5"].get("loop 0").await?;
     sim.run_for(20 * SECOND).await;
-    Ok(sim.wire().counted().0)
+    let (first, _) = sim.wire().counted();
+    sim.run_for(20 * SECOND).await;
+    Ok([first, sim.wire().counted().0 - first])
 }
 
 #[test]
@@ -146,8 +173,9 @@ fn loops_of_objects_that_ask_each_other_end() {
     for objects in [2, 3, 10] {
         Sim::seeded(92).run(async |sim| {
             let cluster = Cluster::start_with(&sim, 20, &open()).await;
-            let sent = chased(&sim, &cluster, objects).await?;
+            let [sent, later] = chased(&sim, &cluster, objects).await?;
             assert!((1..=BUDGET.0).contains(&sent), "{objects} objects: {sent} messages");
+            assert_eq!(later, 0, "{objects} objects: it is over");
             Ok(())
         });
     }
@@ -161,22 +189,23 @@ fn where_budgets_are_copied_the_same_loops_go_on() {
             config.limits.messages = 1_000;
             let cluster = Cluster::start_with(&sim, 20, &config).await;
             sim.wire().renew_trails();
-            let sent = chased(&sim, &cluster, objects).await?;
+            let [sent, _] = chased(&sim, &cluster, objects).await?;
             assert!(sent > 2 * BUDGET.0, "the control: {objects} objects, {sent} messages");
             Ok(())
         });
     }
 }
 
-/// Answers everything with large puts to, and gets of, all others of its kind.
+/// Answers everything with large puts to, and large answers to large gets of, all others of its kind.
 const AMPLIFIER: &str = "local function amplify(self)
   for n = 0, 3 do
-    pcall(put, 'amplifier ' .. n, string.rep('x', 2000), 20, function() end)
-    pcall(get, 'amplifier ' .. n, 20, string.rep('x', 2000), function() end)
-    pcall(put, 'victim ' .. n, string.rep('x', 30000), nil, function() end)
+    pcall(put, 'amplifier ' .. n, string.rep('x', 2000), math.random(4), function() end)
+    pcall(get, 'amplifier ' .. n, math.random(4), string.rep('x', 2000), function() end)
+    pcall(put, 'victim ' .. n, string.rep('x', 30000), math.random(20), function() end)
   end
+  return string.rep('x', 3000)
 end
-function aso:onGet() amplify(self) end
+function aso:onGet() return amplify(self) end
 function aso:onUpdate() amplify(self) end";
 
 /// What comes from outside.
@@ -186,7 +215,7 @@ enum Cause {
     Put,
 }
 
-/// What the objects send because of one request, and its bytes.
+/// What the objects send because of one request, and its bytes with those of the answers.
 async fn amplified(sim: &Sim, cluster: &Cluster, cause: Cause) -> Result<(u64, u64), Failure> {
     for n in 0..4 {
         cluster["n1"].put_active(&format!("amplifier {n}"), Value::Nil, AMPLIFIER, None).await?;

@@ -136,6 +136,7 @@ impl End {
                 // A peer that crashed says nothing.
                 return std::future::pending().await;
             };
+            self.wire.answered(request, &answer);
             self.wire.carry(Kind::Answer, &peer, self.own.addr, &answer).await;
             Ok(answer)
         };

@@ -44,7 +44,7 @@ pub struct Wire {
     renews_trails: Cell<bool>,
 }
 
-/// Requests that arrive and are of interest.
+/// Requests that arrive and are of interest, with their answers.
 struct Census {
     counts: Box<dyn Fn(&Request) -> bool>,
     requests: u64,
@@ -104,7 +104,7 @@ impl Wire {
         self.census.replace(Some(Census { counts: Box::new(counts), requests: 0, bytes: 0 }));
     }
 
-    /// How many have arrived, and how many bytes they had together.
+    /// How many have arrived, and how many bytes they and their answers had together.
     pub fn counted(&self) -> (u64, u64) {
         self.census.borrow().as_ref().map_or((0, 0), |census| (census.requests, census.bytes))
     }
@@ -117,16 +117,26 @@ impl Wire {
 
     /// The request as it arrives.
     pub(super) fn arriving(&self, request: &Bytes) -> Bytes {
+        self.note(request, 1, request.len());
+        if !self.renews_trails.get() {
+            return request.clone();
+        }
+        let renewed = Request::decode(request).map(|read| read.with_trail(Trail::LONGEST).encode());
+        renewed.unwrap_or_else(|_| request.clone())
+    }
+
+    /// Notes what a request was answered.
+    pub(super) fn answered(&self, request: &Bytes, answer: &Bytes) {
+        self.note(request, 0, answer.len());
+    }
+
+    fn note(&self, request: &Bytes, requests: u64, bytes: usize) {
         if let Some(census) = self.census.borrow_mut().as_mut()
             && let Ok(read) = Request::decode(request)
             && (census.counts)(&read)
         {
-            census.requests += 1;
-            census.bytes += request.len() as u64;
-        }
-        match Request::decode(request) {
-            Ok(read) if self.renews_trails.get() => read.with_trail(Trail::LONGEST).encode(),
-            _ => request.clone(),
+            census.requests += requests;
+            census.bytes += bytes as u64;
         }
     }
 
