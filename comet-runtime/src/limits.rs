@@ -85,7 +85,8 @@ impl Limits {
         PostageLimits { messages: self.messages, bytes: self.message_bytes }
     }
 
-    /// What it may send to the replicas of its key: as many messages to each of the usual eight.
+    /// What it may send to the replicas of its key: as many messages to each of the usual eight, and as many bytes as
+    /// a copy to each of them has whose value and state are of the largest size.
     pub fn own_postage(&self) -> PostageLimits {
         PostageLimits {
             messages: self.messages.saturating_mul(8),
