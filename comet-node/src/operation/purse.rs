@@ -48,6 +48,11 @@ impl Purse {
         Self { spare, ..self }
     }
 
+    /// True if it pays for the frames that nodes are asked with.
+    pub fn is_charged(&self) -> bool {
+        self.is_charged
+    }
+
     /// How many of so many nodes can be asked with frames of so many bytes.
     pub fn affords(&self, nodes: usize, frame_bytes: usize) -> usize {
         if self.is_charged { nodes.min(self.left.affords(frame_bytes)) } else { nodes }

@@ -32,7 +32,7 @@ pub(super) struct Conversation {
     request: Request,
     /// The frame that was made last, and the budget in it: most nodes get the same.
     frame: Option<(Trail, Bytes)>,
-    /// The most bytes that a frame has, whatever the budget in it.
+    /// The most bytes that a frame has, whatever the budget in it; 0 if the purse does not pay for frames.
     frame_bytes: usize,
     purse: Rc<RefCell<Purse>>,
     /// What the request does on this node.
@@ -111,7 +111,7 @@ impl Operation {
         purse: &Rc<RefCell<Purse>>,
     ) -> Result<Conversation, Refusal> {
         let (request, now_ms) = (request.with_trail(wire::Trail::LONGEST), self.access.clock.wall_ms());
-        let frame_bytes = request.encode().len();
+        let frame_bytes = if purse.borrow().is_charged() { request.encode().len() } else { 0 };
         match self.access.gate.admit(request.clone(), self.access.own, now_ms)? {
             Admitted::Visit { key, visit } => Ok(Conversation {
                 access: Rc::clone(&self.access),
