@@ -146,7 +146,7 @@ pub struct Usage {
     pub steps: u64,
     /// Live memory of the object afterwards, in bytes.
     pub memory_bytes: u64,
-    /// Messages it sent.
+    /// Messages it sent, one for each node that it asked.
     pub messages: u32,
 }
 

@@ -457,9 +457,9 @@ impl Object {
 
     fn close_turn(&mut self, mut invocation: Invocation, ran: Ran) -> Report {
         let mut turn = self.vm.close_turn();
+        invocation.usage.messages += turn.messages();
         turn.share_trail(matches!(ran, Ran::Waits(_)));
         invocation.delete_self |= turn.delete_self;
-        invocation.usage.messages += turn.requests.len() as u32;
         let paused_bytes = if let Ran::Waits(paused) = &ran { paused.stack_bytes } else { 0 };
         let (live, collection_steps) = self.vm.live_bytes(self.category, self.stack_bytes() + paused_bytes);
         let steps = self.vm.steps() + collection_steps;

@@ -55,6 +55,11 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
+    /// How many nodes its requests ask, before the rest of the budget is shared among them.
+    pub(crate) fn messages(&self) -> u32 {
+        self.requests.iter().map(|(request, _)| u32::from(request.trail.messages)).sum()
+    }
+
     /// Divides what the turn's cause may still cause among its requests, their callbacks, and the rest of the run
     /// if it goes on: equal parts, besides what it costs to ask the nodes, which each request has already.
     pub(crate) fn share_trail(&mut self, goes_on: bool) {

@@ -448,7 +448,7 @@ async fn what_an_event_used_includes_what_its_callbacks_did() {
     let code = "function aso:onGet()
           lookup(getASOKey(), function(self)
             for i = 1, 100 do self.n = i end
-            lookup(getASOKey())
+            put(getASOKey(), self.n, 3)
             for i = 1, 100 do self.n = i end
           end)
         end";
@@ -458,7 +458,7 @@ async fn what_an_event_used_includes_what_its_callbacks_did() {
     world.pass(100).await;
     let used = holding(&object).await.usage;
     assert!((200..300).contains(&used.steps), "each turn once: {used:?}");
-    assert_eq!(used.messages, 2);
+    assert_eq!(used.messages, 4, "one for the lookup, and one for each node of the put");
 }
 
 #[actix::test]
