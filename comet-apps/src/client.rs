@@ -5,7 +5,7 @@ use std::time::Duration;
 use comet_routing::Key;
 use comet_runtime::{
     Refusal, Value,
-    dht::{Dht, Get, Put, PutReport, Read},
+    dht::{Dht, Expected, Get, Put, PutReport, Read},
 };
 use ring::digest::{SHA256, digest};
 
@@ -63,6 +63,7 @@ pub(crate) async fn update(dht: &impl Dht, key: Key, data: &Value) -> Result<Put
         ttl: None,
         replicas: None,
         owner: None,
+        expected: Expected::Any,
         deadline: None,
     };
     dht.put(put).await

@@ -22,7 +22,7 @@ use std::collections::BTreeSet;
 use comet_routing::Key;
 use comet_runtime::{
     Limits, Refusal, Value,
-    dht::{Dht, Put, PutReport},
+    dht::{Dht, Expected, Put, PutReport},
 };
 use comet_store::Code;
 
@@ -112,6 +112,7 @@ impl Composition {
             ttl: None,
             replicas: None,
             owner: None,
+            expected: Expected::Any,
             deadline: None,
         })
         .await

@@ -28,7 +28,7 @@ use std::time::Duration;
 use comet_routing::Key;
 use comet_runtime::{
     Refusal, Value,
-    dht::{Dht, Get, Put, PutReport, Read},
+    dht::{Dht, Expected, Get, Put, PutReport, Read},
 };
 use comet_store::{Code, Publication};
 use ring::signature::Ed25519KeyPair;
@@ -144,6 +144,7 @@ async fn store_published(
         ttl,
         replicas: None,
         owner: None,
+        expected: Expected::Any,
         deadline: None,
     };
     dht.put(put).await

@@ -53,7 +53,7 @@
 use comet_routing::Key;
 use comet_runtime::{
     Refusal, Value,
-    dht::{Dht, Get, Put, PutReport, Read},
+    dht::{Dht, Expected, Get, Put, PutReport, Read},
 };
 use comet_store::Code;
 
@@ -104,6 +104,7 @@ impl OneTime {
             ttl: None,
             replicas: Some(voters.len() as u8),
             owner: None,
+            expected: Expected::Any,
             deadline: None,
         };
         let report = dht.put(put).await?;

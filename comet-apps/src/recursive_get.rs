@@ -13,7 +13,7 @@
 use comet_routing::Key;
 use comet_runtime::{
     Refusal, Value,
-    dht::{Dht, Put, PutReport},
+    dht::{Dht, Expected, Put, PutReport},
 };
 use comet_store::{Code, Publication};
 
@@ -75,6 +75,7 @@ impl RecursiveGet {
             ttl: None,
             replicas: Some(HOMES),
             owner: None,
+            expected: Expected::Any,
             deadline: None,
         };
         dht.put(put).await

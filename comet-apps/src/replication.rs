@@ -14,7 +14,7 @@
 use comet_routing::Key;
 use comet_runtime::{
     Refusal, Value,
-    dht::{Dht, Put, PutReport},
+    dht::{Dht, Expected, Put, PutReport},
 };
 use comet_store::Code;
 
@@ -83,6 +83,7 @@ impl Replication {
             ttl: None,
             replicas: Some(policy.target),
             owner: None,
+            expected: Expected::Any,
             deadline: None,
         })
         .await

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Refusal, Value};
 
+pub use comet_store::Expected;
+
 /// A swarm that stores active objects.
 pub trait Dht {
     /// Stores an object on the nodes closest to its key.
@@ -49,6 +51,8 @@ pub struct Put {
     pub replicas: Option<u8>,
     /// The owner's sequence number and signature, for an owned key.
     pub owner: Option<(u64, Ownership)>,
+    /// What it is to replace; if something else is held it ends with [`Refusal::Conflict`].
+    pub expected: Expected,
     /// When to give up; `None` for the node's default (5 s).
     pub deadline: Option<Duration>,
 }

@@ -17,6 +17,8 @@
 pub mod actors;
 #[allow(clippy::arithmetic_side_effects)]
 mod blame;
+#[allow(clippy::arithmetic_side_effects)]
+mod claims;
 mod codec;
 pub mod contact_policy;
 #[allow(clippy::arithmetic_side_effects)]
@@ -43,6 +45,7 @@ mod value;
 pub mod visit;
 
 pub use blame::failure_rates;
+pub use claims::Condition;
 pub use codec::{Bounds, DecodeError, ELEMENTS_MAX, NODE_EXT};
 pub use contact_policy::Reach;
 pub use event::{Caller, Event, Nodes, Op, OpOutcome, OpResult, Origin, Outcome, Request, Trail, WaitId};

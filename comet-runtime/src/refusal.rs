@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use comet_store::Version;
 use serde::{Deserialize, Serialize};
 
 /// Why a request was not done.
@@ -51,6 +52,13 @@ pub enum Refusal {
     Stale {
         /// The sequence number of what is stored.
         held_sequence: u64,
+    },
+    /// A conditional put does not find what it expects to replace, or another one is under way. Reading the object
+    /// again and putting what follows from that may succeed.
+    #[error("the put's condition does not hold ({}), or another such put is under way", held_text(held.as_ref()))]
+    Conflict {
+        /// What is held instead.
+        held: Option<Version>,
     },
     /// A quota is used up.
     #[error("{0}")]
@@ -170,6 +178,7 @@ impl Refusal {
             Self::Invalid(_) => "invalid",
             Self::NotOwner(_) => "not_owner",
             Self::Stale { .. } => "stale",
+            Self::Conflict { .. } => "conflict",
             Self::QuotaExceeded(_) => "quota_exceeded",
             Self::Spent { .. } => "spent",
             Self::Elsewhere { .. } => "elsewhere",
@@ -201,6 +210,13 @@ impl Refusal {
             }
             _ => false,
         }
+    }
+}
+
+fn held_text(held: Option<&Version>) -> String {
+    match held {
+        Some(Version { sequence, .. }) => format!("sequence {sequence} is held"),
+        None => "no object is held".into(),
     }
 }
 

@@ -2,9 +2,9 @@
 //! the object has no handler, and what no handler can change.
 
 use comet_routing::Key;
-use comet_store::{Deletion, Record, Version};
+use comet_store::{Deletion, Expected, Record, Rule, Version};
 
-use crate::{Object, Origin, Refusal};
+use crate::{Condition, Object, Origin, Refusal};
 
 /// What becomes of a put that meets an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +32,16 @@ pub(crate) fn on_put(held: &Record, incoming: &Record, origin: Origin, has_handl
         return OnPut::Refuse(not_owner());
     }
     OnPut::Ask
+}
+
+/// Refuses a put that expects to replace something else than this. No handler hears of it.
+pub(crate) fn check_expected(held: Option<Version>, expected: Expected) -> Result<(), Refusal> {
+    if expected.is_met_by(held) { Ok(()) } else { Err(Refusal::Conflict { held }) }
+}
+
+/// When a put from outside may take the place of what is stored.
+pub(crate) fn rule_of(condition: Option<Condition>) -> Rule {
+    condition.map_or(Rule::IfNewer, |condition| Rule::IfExpected(condition.expected))
 }
 
 /// Says whether the object's `onUpdate` need not hear of a put, since it has decided it: the same put comes a

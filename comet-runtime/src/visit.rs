@@ -5,7 +5,7 @@ use comet_routing::{Contact, clock::WallMs};
 use comet_store::{Deletion, Record, Seal, StoreError, Version};
 
 use crate::{
-    Caller, Refusal, Trail, Value,
+    Caller, Condition, Refusal, Trail, Value,
     dht::{Inspection, LogLine, Usage},
 };
 
@@ -27,8 +27,26 @@ pub enum Visit {
         caller: Caller,
         /// What is to be stored. A copy between replicas carries the state, a client's put does not.
         record: Box<Record>,
+        /// What has to be here for it, if that matters to whoever writes.
+        condition: Option<Box<Condition>>,
         /// What the write may cause.
         trail: Trail,
+    },
+    /// Wait for a put with this condition: until it comes no other put with a condition takes place.
+    Claim {
+        /// Who writes.
+        caller: Caller,
+        /// What will be put.
+        version: Version,
+        /// What has to be here for it.
+        condition: Box<Condition>,
+    },
+    /// Wait no more for a put.
+    Unclaim {
+        /// Who would have written.
+        caller: Caller,
+        /// Which attempt.
+        ticket: u64,
     },
     /// Delete it.
     Delete {
@@ -63,6 +81,7 @@ impl Visit {
     pub fn caller(&self) -> Option<&Caller> {
         match self {
             Self::Get { caller, .. } | Self::Put { caller, .. } | Self::Delete { caller, .. } => Some(caller),
+            Self::Claim { .. } | Self::Unclaim { .. } => None,
             Self::Release { .. } | Self::Withdraw { .. } | Self::Inspect | Self::Log | Self::Wake => None,
         }
     }
@@ -72,6 +91,7 @@ impl Visit {
     pub fn with_trail(mut self, budget: Trail) -> Self {
         match &mut self {
             Self::Get { trail, .. } | Self::Put { trail, .. } | Self::Delete { trail, .. } => *trail = budget,
+            Self::Claim { .. } | Self::Unclaim { .. } => {}
             Self::Release { .. } | Self::Withdraw { .. } | Self::Inspect | Self::Log | Self::Wake => {}
         }
         self
@@ -101,6 +121,8 @@ pub enum Served {
         /// What it used.
         usage: Usage,
     },
+    /// It is noted who writes next, or no more.
+    Noted,
     /// The object is deleted.
     Deleted {
         /// False if it was not here.

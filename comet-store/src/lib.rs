@@ -22,6 +22,7 @@ mod config;
 #[allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 mod engine;
 mod error;
+mod expected;
 mod group;
 mod ledger;
 #[allow(clippy::expect_used)]
@@ -51,6 +52,7 @@ pub use codec::{LOG_BYTES_MAX, META_BYTES_MAX, RECORD_BYTES_MAX};
 pub use config::{Durability, StoreConfig};
 pub use engine::redb::catches_panics;
 pub use error::StoreError;
+pub use expected::Expected;
 pub use open::{OpenError, in_memory, open};
 pub use ownership::{Act, Ownership, OwnershipError, Statement};
 pub use publication::{Publication, PublicationError};

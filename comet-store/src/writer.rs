@@ -17,7 +17,7 @@ use bytes::Bytes;
 use comet_routing::{Key, clock::WallMs};
 
 use crate::{
-    Code, Deletion, Record, Source, StoreConfig, StoreError, StoreReader, Version,
+    Code, Deletion, Expected, Record, Source, StoreConfig, StoreError, StoreReader, Version,
     codec::{Header, LOG_BYTES_MAX, META_BYTES_MAX, RECORD_BYTES_MAX, StoredRecord, seal},
     content_hash,
     engine::{Batch, Engine, EngineError, HEADER_KEY, OnDisk, Table},
@@ -45,6 +45,8 @@ const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
 pub enum Rule {
     /// Only if its version is higher than that of the record held and that of a remembered deletion.
     IfNewer,
+    /// As [`Rule::IfNewer`], and only in the place of what the writer expects to be held.
+    IfExpected(Expected),
     /// Always: the object's own handlers decided.
     Replace,
 }
@@ -60,6 +62,11 @@ pub enum PutOutcome {
     /// This very version was held; its expiry was put off if the arriving one was later and no owner signed
     /// the version: what an owner signed for a time is not kept longer because somebody sends it again.
     Unchanged,
+    /// Something else is held than the writer expected; nothing was stored.
+    Unexpected {
+        /// What is held.
+        held: Option<Version>,
+    },
     /// A higher version is held, or was deleted; nothing was stored.
     Stale {
         /// That version.
@@ -186,7 +193,13 @@ impl StoreWriter {
         let held = self.held_or_scrubbed(&key)?;
         let living = held.as_ref().filter(|held| held.expires_ms > now);
         let expired = held.as_ref().filter(|held| held.expires_ms <= now && held.ownership.is_some());
-        if rule == Rule::IfNewer {
+        let replaced = living.map(StoredRecord::version);
+        if let Rule::IfExpected(expected) = rule
+            && !expected.is_met_by(replaced)
+        {
+            return Ok(PutOutcome::Unexpected { held: replaced });
+        }
+        if rule != Rule::Replace {
             match living.map(|held| (held, held.version().cmp(&record.version))) {
                 Some((held, Ordering::Greater)) => return Ok(PutOutcome::Stale { held: held.version() }),
                 Some((held, Ordering::Equal)) => {
@@ -204,7 +217,6 @@ impl StoreWriter {
                 return Ok(PutOutcome::Stale { held: deleted });
             }
         }
-        let replaced = living.map(StoredRecord::version);
         self.replace(record, held.as_ref(), timer_ms, source)?;
         if replaced.is_none() {
             // What an expired object left behind is not the new one's.
@@ -453,6 +465,26 @@ mod tests {
         );
         commit(&mut writer);
         assert_eq!(reader.record(&older.key, NOW), Ok(Some(older)));
+    }
+
+    #[test]
+    fn of_writers_that_expect_the_same_version_one_replaces_it() {
+        let (mut writer, _) = store();
+        let versions = [1, 2, 3, 4].map(|n| plain("name", n, &[n as u8]));
+        let put = |writer: &mut StoreWriter, n: usize, expected| {
+            writer.put(&versions[n], None, Rule::IfExpected(expected), None, NOW)
+        };
+        let found = |n: usize| Ok(PutOutcome::Unexpected { held: Some(versions[n].version) });
+        assert_eq!(put(&mut writer, 0, Expected::Absent), STORED);
+        assert_eq!(put(&mut writer, 1, Expected::Absent), found(0), "in the open group, too");
+        let expected = Expected::Version(versions[0].version);
+        let replaced = Some(versions[0].version);
+        assert_eq!(put(&mut writer, 2, expected), Ok(PutOutcome::Stored { replaced }));
+        assert_eq!(put(&mut writer, 3, expected), found(2), "a higher version is no excuse");
+        let after = versions[3].expires_ms;
+        let later = Record { expires_ms: after + 1, ..versions[3].clone() };
+        let absent = Rule::IfExpected(Expected::Absent);
+        assert_eq!(writer.put(&later, None, absent, None, after), STORED, "it has expired");
     }
 
     #[test]

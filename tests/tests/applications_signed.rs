@@ -8,7 +8,7 @@ use comet_node::{config::NodeConfig, identity::Identity, key_text::hex};
 use comet_routing::Key;
 use comet_runtime::{
     Failure as HandlerFailure, Refusal, Value,
-    dht::{Dht, Put},
+    dht::{Dht, Expected, Put},
 };
 use comet_store::{Code, Publication};
 use comet_tests::harness::{Cluster, Failure, Sim, SimNode};
@@ -56,6 +56,7 @@ fn signed_inbox(name: &str) -> Put {
         ttl: None,
         replicas: Some(1),
         owner: None,
+        expected: Expected::Any,
         deadline: None,
     }
 }

@@ -42,6 +42,25 @@ fn id(node: &NodeProcess) -> String {
 }
 
 #[test]
+fn of_puts_that_expect_the_same_version_one_is_stored_whichever_process_it_goes_through() {
+    let top = tempfile::tempdir().expect("a temporary directory");
+    let swarm = swarm(&top, 4);
+    json(&swarm[0].command(&["put", "lock", "mine", "--if-absent", "--json"]));
+    let taken = swarm[1].command(&["put", "lock", "mine", "--if-absent", "--json"]);
+    let problem: Json = serde_json::from_str(&taken.out).expect("a problem is a document");
+    assert_eq!(
+        (taken.code, &problem["code"], &problem["status"]),
+        (Some(1), &"conflict".into(), &412.into())
+    );
+    let shown = swarm[2].command(&["get", "lock", "--with-version"]).out;
+    let version = shown.trim_end().rsplit(' ').next().expect("the version is the last word");
+    json(&swarm[3].command(&["put", "lock", "yours", "--if-version", version, "--json"]));
+    let late = swarm[0].command(&["put", "lock", "theirs", "--if-version", version]);
+    assert_eq!(late.code, Some(1), "{late:?}");
+    assert_eq!(json(&swarm[1].command(&["get", "lock", "--json"]))["value"], "yours");
+}
+
+#[test]
 fn what_one_process_stores_another_reads_even_when_the_one_that_answered_is_gone() {
     let top = tempfile::tempdir().expect("a temporary directory");
     let mut swarm = swarm(&top, 8);

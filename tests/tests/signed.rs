@@ -6,7 +6,7 @@ use comet_node::{config::NodeConfig, identity::Identity, key_text::hex};
 use comet_routing::Key;
 use comet_runtime::{
     Failure, Refusal, Value,
-    dht::{Dht, Put},
+    dht::{Dht, Expected, Put},
 };
 use comet_store::{Code, Publication};
 use comet_tests::harness::{Cluster, Sim, SimNode};
@@ -49,6 +49,7 @@ async fn put_scout(node: &SimNode, name: &str, publisher: Option<&Identity>) -> 
         ttl: None,
         replicas: None,
         owner: None,
+        expected: Expected::Any,
         deadline: None,
     };
     node.client().put(put).await.map(drop)

@@ -10,7 +10,7 @@ use comet_node::{
 use comet_routing::Key;
 use comet_runtime::{
     Value,
-    dht::{Dht, Put},
+    dht::{Dht, Expected, Put},
 };
 use comet_store::Code;
 use comet_tests::harness::{Cluster, Failure, Sim, SimNode};
@@ -85,6 +85,7 @@ async fn let_loose(cluster: &Cluster) -> Result<(), Failure> {
             ttl: Some(LIFETIME),
             replicas: None,
             owner: None,
+            expected: Expected::Any,
             deadline: None,
         };
         cluster["n1"].client().put(put).await?;

@@ -5,6 +5,7 @@
 //! many run at once and to number unsigned puts.
 
 mod client;
+mod conditional;
 mod conversation;
 mod deletion;
 mod mending;
@@ -28,7 +29,8 @@ use comet_runtime::{
     actors::{Perform, Replica},
     contact_policy::MessageBucket,
     dht::{
-        Delete, DeleteReport, Get, GetReport, Inspection, LogProof, LookupReport, Put, PutReport, ReplicaLog,
+        Delete, DeleteReport, Expected, Get, GetReport, Inspection, LogProof, LookupReport, Put, PutReport,
+        ReplicaLog,
     },
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -36,7 +38,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use super::{Carry, CheckSoon};
 use crate::{
     config::ReplicationConfig,
-    operation::{Company, Gate, OwnRole, Pauses, Period},
+    operation::{Company, Gate, OwnRole, Pauses, Period, Rivals},
 };
 
 /// How often this node asks at most that the replicas of one object be seen to.
@@ -138,6 +140,7 @@ pub struct Coordinator {
     running: Arc<Semaphore>,
     last_sequence: Rc<Cell<u64>>,
     mended: Rc<RefCell<Pauses<Key>>>,
+    rivals: Rc<RefCell<Rivals>>,
     object_requests_per_second: u32,
     object_requests: MessageBucket,
 }
@@ -149,6 +152,7 @@ struct Operation {
     period: Period,
     last_sequence: Rc<Cell<u64>>,
     mended: Rc<RefCell<Pauses<Key>>>,
+    rivals: Rc<RefCell<Rivals>>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -163,6 +167,7 @@ impl Coordinator {
             running: Arc::new(Semaphore::new(config.operations_max.min(Semaphore::MAX_PERMITS))),
             last_sequence: Rc::default(),
             mended: Rc::new(RefCell::new(Pauses::new(MENDED_EVERY, MENDED_MAX))),
+            rivals: Rc::default(),
             object_requests_per_second: config.object_requests_per_second,
             object_requests,
         }
@@ -189,6 +194,7 @@ impl Coordinator {
             period: Period::starting(self.access.clock.now(), length),
             last_sequence: Rc::clone(&self.last_sequence),
             mended: Rc::clone(&self.mended),
+            rivals: Rc::clone(&self.rivals),
             _permit: permit,
         })
     }
@@ -220,7 +226,11 @@ impl Handler<PutObject> for Coordinator {
         Box::pin(async move {
             let (reply, report) = oneshot::channel();
             // It goes on after the report, until the rest of the replicas have stored the object as well.
-            actix::spawn(operation?.put(put, reply));
+            match put.expected {
+                Expected::Any => actix::spawn(operation?.put(put, reply)),
+                Expected::Absent => actix::spawn(operation?.put_if(put, None, reply)),
+                Expected::Version(version) => actix::spawn(operation?.put_if(put, Some(version), reply)),
+            };
             report.await.unwrap_or_else(|_| Err(Refusal::Stopping("the node".into())))
         })
     }

@@ -188,7 +188,7 @@ impl Desk {
                 Ok(Reply::Dialled { reachable })
             }
             Admitted::Visit { key, visit } => {
-                if let Visit::Put { .. } | Visit::Delete { .. } = visit {
+                if let Visit::Put { .. } | Visit::Claim { .. } | Visit::Delete { .. } = visit {
                     self.check_region(&key).await?;
                 }
                 let (visit, reply_bytes_max) = paid(visit);

@@ -5,13 +5,14 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand};
 use comet_apps::App;
 use comet_runtime::Value;
+use comet_store::Version;
 
 use super::{
     app::{Said, parse_app, parse_setting},
     duration::{parse_deadline, parse_duration, parse_ttl},
     objects,
 };
-use crate::{config::DEFAULT_NETWORK, key_text::KeyText};
+use crate::{config::DEFAULT_NETWORK, http::api::VersionText, key_text::KeyText};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -44,7 +45,7 @@ pub(super) enum Command {
     Swarm(SwarmArgs),
     /// Store an object
     #[command(after_help = KEYS)]
-    Put(PutArgs),
+    Put(Box<PutArgs>),
     /// Read an object; its onGet runs on the replica that answers
     #[command(after_help = KEYS)]
     Get(GetArgs),
@@ -227,6 +228,12 @@ pub(super) struct PutArgs {
     /// The owner's sequence number, higher than before [default: microseconds since 1970]
     #[arg(long, value_name = "N", requires = "owner")]
     pub(super) sequence: Option<u64>,
+    /// Only in the place of this version, as "get --with-version" shows it
+    #[arg(long, value_name = "VERSION", value_parser = parse_version, conflicts_with = "if_absent")]
+    pub(super) if_version: Option<Version>,
+    /// Only if there is no object
+    #[arg(long)]
+    pub(super) if_absent: bool,
     /// When the node gives up, as 500ms or 10s, at most 1m [default: the node's, 5s]
     #[arg(long, value_name = "TIME", value_parser = parse_deadline)]
     pub(super) deadline: Option<Duration>,
@@ -265,6 +272,9 @@ pub(super) struct GetArgs {
     /// Print the bytes of a string and nothing else
     #[arg(long, conflicts_with_all = ["json", "all", "quorum"])]
     pub(super) raw: bool,
+    /// Print the version as well, for a put with --if-version
+    #[arg(long, conflicts_with_all = ["all", "quorum", "raw"])]
+    pub(super) with_version: bool,
     /// File with the owner's key: reads the name in its space
     #[arg(long, value_name = "KEYFILE")]
     pub(super) owner: Option<PathBuf>,
@@ -342,6 +352,11 @@ pub(super) struct LimitsArgs {
     pub(super) target: Target,
 }
 
+fn parse_version(text: &str) -> Result<Version, String> {
+    let refusal = "a version is SEQUENCE-HASH, with 64 hexadecimal digits of hash";
+    VersionText::parse(text).ok_or_else(|| refusal.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory, error::ErrorKind};
@@ -370,6 +385,17 @@ mod tests {
         assert_eq!(args.source.json_value, Some(Value::List(vec![Value::Int(1), Value::Nil])));
         assert_eq!(parse("put k v --file f").err(), Some(ErrorKind::ArgumentConflict));
         assert_eq!(parse("put k --json-value 1 --file f").err(), Some(ErrorKind::ArgumentConflict));
+    }
+
+    #[test]
+    fn a_put_takes_a_version_as_it_is_shown_or_none_and_not_both() {
+        let version = Version { sequence: 42, hash: [0xab; 32] };
+        let text = VersionText::from(version).to_string();
+        let Ok(Command::Put(args)) = parse(&format!("put k v --if-version {text}")) else { panic!("a put") };
+        assert_eq!((args.if_version, args.if_absent), (Some(version), false));
+        let both = parse(&format!("put k v --if-absent --if-version {text}")).err();
+        assert_eq!(both, Some(ErrorKind::ArgumentConflict));
+        assert_eq!(parse("put k v --if-version 42").err(), Some(ErrorKind::ValueValidation));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use comet_runtime::dht::Expected;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value as Json;
@@ -12,7 +13,10 @@ use ureq::{
 
 use super::CommandError;
 use crate::{
-    http::{PROBLEM_TYPE, api::OWNER_HEADER},
+    http::{
+        PROBLEM_TYPE,
+        api::{OWNER_HEADER, VersionText},
+    },
     key_text::KeyText,
 };
 
@@ -37,18 +41,31 @@ pub(super) struct Call {
     method: Method,
     path: String,
     owner: Option<String>,
+    condition: Option<(header::HeaderName, String)>,
     body: Option<Vec<u8>>,
 }
 
 impl Call {
     /// A request for a path below the node's address.
     pub(super) fn new(method: Method, path: impl fmt::Display) -> Self {
-        Self { method, path: path.to_string(), owner: None, body: None }
+        Self { method, path: path.to_string(), owner: None, condition: None, body: None }
     }
 
     /// With an owner's claim in its header.
     pub(super) fn owner(self, claim: Option<String>) -> Self {
         Self { owner: claim, ..self }
+    }
+
+    /// Done only where this is held.
+    pub(super) fn expecting(self, expected: Expected) -> Self {
+        let condition = match expected {
+            Expected::Any => None,
+            Expected::Absent => Some((header::IF_NONE_MATCH, "*".to_owned())),
+            Expected::Version(version) => {
+                Some((header::IF_MATCH, format!("\"{}\"", VersionText::from(version))))
+            }
+        };
+        Self { condition, ..self }
     }
 
     /// With a JSON body.
@@ -85,6 +102,9 @@ impl Client {
         }
         if let Some(claim) = &call.owner {
             request = request.header(OWNER_HEADER, claim);
+        }
+        if let Some((name, value)) = call.condition {
+            request = request.header(name, value);
         }
         let unusable = |error: ureq::http::Error| {
             CommandError::Usage(format!("{:?} is not an address that can be called: {error}", self.url))

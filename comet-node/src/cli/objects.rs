@@ -9,7 +9,7 @@ use std::{
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use comet_runtime::Value;
+use comet_runtime::{Value, dht::Expected};
 use comet_store::Code;
 use serde_json::Value as Json;
 use ureq::http::Method;
@@ -83,7 +83,12 @@ pub(super) fn put(session: &Session, args: &PutArgs, output: &mut dyn Write) -> 
         }
     };
     let path = object_path(&key) + &deadline_query('?', args.deadline);
-    let call = Call::new(Method::PUT, path).json(&body)?;
+    let expected = match args.if_version {
+        Some(version) => Expected::Version(version),
+        None if args.if_absent => Expected::Absent,
+        None => Expected::Any,
+    };
+    let call = Call::new(Method::PUT, path).expecting(expected).json(&body)?;
     session.show(call, output, |reply: &PutReply, look| Ok(print::put(reply, look)))
 }
 
@@ -131,6 +136,10 @@ pub(super) fn get(session: &Session, args: GetArgs, output: &mut dyn Write) -> R
     }
     path.push_str(&deadline_query('&', args.deadline));
     let call = Call::new(Method::GET, path);
+    let version = |reply: &GetReply| match args.with_version {
+        true => print::version(&reply.answer.version),
+        false => String::new(),
+    };
     if args.raw {
         let reply: GetReply = session.ask(call)?;
         return match from_json(&reply.answer.value, DEPTH_MAX) {
@@ -151,10 +160,11 @@ pub(super) fn get(session: &Session, args: GetArgs, output: &mut dyn Write) -> R
             Value::Str(bytes) => [&bytes[..], b"\n"].concat(),
             value => print::value(&value).into_bytes(),
         };
-        return Ok(output.write_all(&line)?);
+        output.write_all(&line)?;
+        return Ok(output.write_all(version(&reply).as_bytes())?);
     }
     session.show(call, output, |reply: &GetReply, look| {
-        Ok(print::answer(&read_value(&reply.answer.value)?, &reply.answer, look))
+        Ok(print::answer(&read_value(&reply.answer.value)?, &reply.answer, look) + &version(reply))
     })
 }
 

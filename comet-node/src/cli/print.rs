@@ -69,6 +69,11 @@ pub(super) fn answers(values: &[Value], reply: &GetAllReply, look: Look) -> Stri
     out + &failures(&reply.failed, look)
 }
 
+/// A version as a put takes it for its condition.
+pub(super) fn version(version: &VersionText) -> String {
+    format!("version {}\n", printable(&version.to_string()))
+}
+
 /// What a put achieved.
 pub(super) fn put(reply: &PutReply, look: Look) -> String {
     let PutReply { stored, wanted, quorum, version, ttl_seconds, .. } = reply;

@@ -101,6 +101,22 @@ fn what_was_put_is_got_in_the_form_that_the_reader_wants() {
 }
 
 #[test]
+fn a_put_that_expects_a_version_or_nothing_is_refused_where_something_else_is() {
+    let node = Served::start();
+    node.output(&["put", "n", "1", "--if-absent"]);
+    let got = node.output(&["get", "n", "--with-version"]);
+    let piped = node.run(Look::Pipe, &["get", "n", "--with-version"]).1;
+    assert!(piped.starts_with("1\nversion 1-") && got.ends_with(&piped[2..]), "{got}{piped}");
+    let version = got.trim_end().rsplit(' ').next().expect("the version is the last word");
+    let refused = node.run(Look::Pipe, &["put", "n", "2", "--if-absent"]);
+    assert_eq!(refused.0, 1, "{refused:?}");
+    assert!(refused.2.contains("the put's condition does not hold (sequence 1 is held)"), "{}", refused.2);
+    node.output(&["put", "n", "2", "--if-version", version]);
+    assert_eq!(node.run(Look::Pipe, &["put", "n", "3", "--if-version", version]).0, 1, "it was replaced");
+    assert_eq!(node.run(Look::Pipe, &["get", "n"]).1, "2\n");
+}
+
+#[test]
 fn files_are_stored_byte_for_byte_and_code_needs_no_value() {
     let node = Served::start();
     let folder = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
 //! The JSON documents of the HTTP interface, as the server writes them and the command line reads them.
 
-use std::net::SocketAddr;
+use std::{fmt, net::SocketAddr};
 
 use comet_routing::{Contact, Key, NodeId};
 use comet_runtime::{
@@ -178,6 +178,20 @@ pub struct VersionText {
     pub sequence: u64,
     /// The content hash, 64 hexadecimal digits.
     pub hash: String,
+}
+
+impl VersionText {
+    /// Reads `SEQUENCE-HASH`, which is how a version is displayed.
+    pub fn parse(text: &str) -> Option<Version> {
+        let (sequence, hash) = text.split_once('-')?;
+        Some(Version { sequence: sequence.parse().ok()?, hash: parse_hex(hash)? })
+    }
+}
+
+impl fmt::Display for VersionText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.sequence, self.hash)
+    }
 }
 
 impl From<Version> for VersionText {

@@ -76,6 +76,10 @@ impl Dht for Fake {
         } else if put.key.is_owned() {
             return Err(Refusal::NotOwner("this key belongs to an owner".to_owned()));
         }
+        let held = state.objects.get(&put.key).map(self::version);
+        if !put.expected.is_met_by(held) {
+            return Err(Refusal::Conflict { held });
+        }
         state.objects.insert(put.key, put);
         let failed = vec![(replica(), Refusal::Timeout { deadline_ms: 300 })];
         Ok(PutReport { version, stored: vec![(replica(), USAGE)], failed, wanted, quorum: 1, ttl })

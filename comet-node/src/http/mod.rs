@@ -5,6 +5,7 @@
 //! and [`serve`] refuses anything else without a token. docs/http.md describes it for users.
 
 pub mod api;
+mod condition;
 #[cfg(test)]
 pub(crate) mod fake;
 mod guard;

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use comet_routing::Key;
 use comet_runtime::{
     Limits, Refusal, Value,
-    dht::{Answer, Delete, Get, LogProof, Put, Read},
+    dht::{Answer, Delete, Expected, Get, LogProof, Put, Read},
 };
 use comet_store::{Code, Ownership};
 use percent_encoding::percent_decode_str;
@@ -24,6 +24,7 @@ use super::{
         AnswerText, DeleteReply, GetAllReply, GetReply, InspectReply, LogsReply, LookupReply, OWNER_HEADER,
         OwnerClaim, PublicationClaim, PutBody, PutReply,
     },
+    condition::{etag, expected_of},
 };
 use crate::{json::from_json, key_text::KeyText};
 
@@ -51,6 +52,7 @@ pub(super) async fn put<B: Backend>(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let key = key_of(&request, &served.limits)?;
+    let expected = expected_of(request.headers())?;
     let put = match content_type(&request) {
         Some("application/json") => {
             let query: DeadlineQuery = query_of(&request)?;
@@ -78,6 +80,7 @@ pub(super) async fn put<B: Backend>(
                 ttl,
                 replicas: query.replicas,
                 owner: None,
+                expected: Expected::Any,
                 deadline,
             }
         }
@@ -91,8 +94,9 @@ pub(super) async fn put<B: Backend>(
         let (size, limit) = (put.data.len() as u64, limit as u64);
         return Err(Refusal::TooLarge { what: "the encoded value".to_owned(), size, limit }.into());
     }
-    let report = served.backend.put(put).await?;
-    Ok(HttpResponse::Ok().json(PutReply::of(key, &report)))
+    let put = Put { expected, ..put };
+    let reply = PutReply::of(key, &served.backend.put(put).await?);
+    Ok(HttpResponse::Ok().insert_header(etag(&reply.version)).json(reply))
 }
 
 /// `GET /v1/objects/{key}`
@@ -120,7 +124,8 @@ pub(super) async fn get<B: Backend>(
     report.answers.truncate(1);
     let GetAllReply { key, answers, failed } = GetAllReply::of(key, &report);
     let answer = answers.into_iter().next().ok_or(Refusal::NotFound)?;
-    Ok(HttpResponse::Ok().json(GetReply { key, answer, failed }))
+    let tag = etag(&answer.version);
+    Ok(HttpResponse::Ok().insert_header(tag).json(GetReply { key, answer, failed }))
 }
 
 /// `DELETE /v1/objects/{key}`
@@ -295,6 +300,7 @@ fn json_put(key: Key, body: &[u8], limits: &Limits) -> Result<Put, Problem> {
         ttl: body.ttl_seconds.map(Duration::from_secs),
         replicas: body.replicas,
         owner,
+        expected: Expected::Any,
         deadline: None,
     })
 }
@@ -356,7 +362,8 @@ fn raw_answer(answer: Answer) -> Result<HttpResponse, Problem> {
     let mut response = HttpResponse::build(status);
     response
         .insert_header(("Comet-Replica", format!("{}@{}", replica.id, replica.addr)))
-        .insert_header(("Comet-Version", format!("{}-{}", version.sequence, version.hash)))
+        .insert_header(etag(&version))
+        .insert_header(("Comet-Version", version.to_string()))
         .insert_header(("Comet-Active", answer.active.to_string()))
         .insert_header((
             "Comet-Usage",

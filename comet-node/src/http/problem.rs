@@ -12,6 +12,8 @@ use comet_runtime::{Failure, Refusal};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
+use super::api::VersionText;
+
 /// The media type of a problem document.
 pub const PROBLEM_TYPE: &str = "application/problem+json";
 
@@ -85,6 +87,10 @@ impl From<Refusal> for Problem {
             Refusal::TooLarge { size, limit, .. } => problem.with("size", size).with("limit", limit),
             Refusal::Spent { wait_seconds, .. } => problem.with("wait_seconds", wait_seconds),
             Refusal::Stale { held_sequence } => problem.with("held_sequence", held_sequence),
+            Refusal::Conflict { held: Some(held) } => {
+                let VersionText { sequence, hash } = held.into();
+                problem.with("held", json!({ "sequence": sequence, "hash": hash }))
+            }
             Refusal::Timeout { deadline_ms } => problem.with("deadline_ms", deadline_ms),
             Refusal::HandlerFailed { handler, .. } => problem.with("handler", handler),
             Refusal::NoQuorum { stored, wanted, quorum, .. } => {
@@ -110,6 +116,7 @@ fn status_of(refusal: &Refusal) -> StatusCode {
         Refusal::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         Refusal::Invalid(_) => StatusCode::BAD_REQUEST,
         Refusal::Stale { .. } => StatusCode::CONFLICT,
+        Refusal::Conflict { .. } => StatusCode::PRECONDITION_FAILED,
         Refusal::QuotaExceeded(_) => StatusCode::INSUFFICIENT_STORAGE,
         Refusal::Spent { .. } => StatusCode::TOO_MANY_REQUESTS,
         Refusal::Elsewhere { .. } => StatusCode::MISDIRECTED_REQUEST,
@@ -178,6 +185,7 @@ mod tests {
             (Refusal::Invalid(text()), 400),
             (Refusal::NotOwner(text()), 403),
             (Refusal::Stale { held_sequence: 1 }, 409),
+            (Refusal::Conflict { held: None }, 412),
             (Refusal::QuotaExceeded(text()), 507),
             (Refusal::Spent { what: text(), wait_seconds: 9 }, 429),
             (Refusal::Elsewhere { nearer: 40 }, 421),

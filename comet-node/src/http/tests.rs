@@ -400,3 +400,25 @@ async fn a_port_in_use_is_said_to_be() {
     let error = refused.map(drop).expect_err("the port is taken");
     assert_eq!(error.to_string(), format!("the HTTP address {addr} is in use; choose another with --http"));
 }
+
+#[actix_web::test]
+async fn a_put_under_a_condition_replaces_what_a_get_has_shown_and_nothing_else() {
+    let fake = Fake::default();
+    let put = |value: i64| put_json("/v1/objects/n", json!({ "value": value }).to_string());
+    let first = ask(&fake, put(1).insert_header(("if-none-match", "*"))).await;
+    let tag = ask(&fake, get("/v1/objects/n")).await.header("etag").expect("a tag").to_owned();
+    assert_eq!((first.status, first.header("etag")), (200, Some(&*tag)));
+    let raw = ask(&fake, get("/v1/objects/n").insert_header(("accept", "application/octet-stream"))).await;
+    assert_eq!(raw.problem().0, 406, "a number has no raw form");
+    let again = ask(&fake, put(2).insert_header(("if-none-match", "*"))).await;
+    assert_eq!(again.problem(), (412, "conflict".into()));
+    let held = again.json()["held"].clone();
+    assert_eq!(tag, format!("\"{}-{}\"", held["sequence"], held["hash"].as_str().expect("a hash")));
+    assert_eq!(ask(&fake, put(2).insert_header(("if-match", tag.clone()))).await.status, 200);
+    let outdated = ask(&fake, put(3).insert_header(("if-match", tag))).await;
+    assert_eq!(outdated.problem(), (412, "conflict".into()));
+    let unreadable = ask(&fake, put(3).insert_header(("if-match", "*"))).await;
+    assert_eq!(unreadable.problem(), (400, "bad_condition".into()));
+    assert_eq!(ask(&fake, get("/v1/objects/n")).await.json()["value"], 2);
+    assert_eq!(ask(&fake, put(3)).await.status, 200, "the control: without a condition");
+}

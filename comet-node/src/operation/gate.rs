@@ -9,11 +9,11 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use comet_routing::{Contact, Key, clock::WallMs};
 use comet_runtime::{
-    Bounds, Caller, DecodeError, Limits, Origin, REPLICAS_MAX, Refusal, Trail, Value, visit::Visit,
+    Bounds, Caller, Condition, DecodeError, Limits, Origin, REPLICAS_MAX, Refusal, Trail, Value, visit::Visit,
 };
 use comet_store::{
-    Act, Code, Deletion, Ownership, OwnershipError, Publication, PublicationError, Record, Seal, Shown,
-    Statement, Version, content_hash,
+    Act, Code, Deletion, Expected, Ownership, OwnershipError, Publication, PublicationError, Record, Seal,
+    Shown, Statement, Version, content_hash,
 };
 
 use crate::{
@@ -114,12 +114,28 @@ impl Gate {
             Request::Put { object, trail } => {
                 let record = Box::new(self.record(object, now_ms)?);
                 let caller = Caller { owner: owner_of(&record), ..caller };
-                (record.key, Visit::Put { caller, record, trail: granted(trail) })
+                (record.key, Visit::Put { caller, record, condition: None, trail: granted(trail) })
             }
+            Request::PutIf { object, expected, ticket, trail } => {
+                let record = Box::new(self.record(object, now_ms)?);
+                let caller = Caller { owner: owner_of(&record), ..caller };
+                let condition = Some(Box::new(condition(expected, ticket)));
+                (record.key, Visit::Put { caller, record, condition, trail: granted(trail) })
+            }
+            Request::Claim { object, expected, ticket } => {
+                if object.key.is_owned() && object.ownership.is_none() {
+                    return Err(not_owner(OwnershipError::Unsigned));
+                }
+                let Record { key, version, .. } = self.record(object, now_ms)?;
+                let condition = Box::new(condition(expected, ticket));
+                (key, Visit::Claim { caller, version, condition })
+            }
+            Request::Unclaim { key, ticket } => (key, Visit::Unclaim { caller, ticket }),
             Request::Replicate { object, state, age_seconds, remaining_seconds, trail } => {
                 let copy = self.copy(object, state, age_seconds, remaining_seconds, now_ms)?;
                 let caller = Caller { owner: owner_of(&copy), origin: Origin::Replica, ..caller };
-                (copy.key, Visit::Put { caller, record: Box::new(copy), trail: granted(trail) })
+                let record = Box::new(copy);
+                (record.key, Visit::Put { caller, record, condition: None, trail: granted(trail) })
             }
             Request::Delete { key, sequence, ownership, trail } => {
                 let deletion = Box::new(self.deletion(&key, sequence, ownership, now_ms)?);
@@ -303,6 +319,10 @@ fn each_names_another_key(summaries: &[Summary]) -> Result<(), Refusal> {
         return Err(Refusal::Invalid("the digest names a key twice".into()));
     }
     Ok(())
+}
+
+fn condition(expected: Option<Version>, ticket: u64) -> Condition {
+    Condition { expected: expected.map_or(Expected::Absent, Expected::Version), ticket }
 }
 
 fn owner_of(record: &Record) -> Option<[u8; 32]> {

@@ -17,6 +17,7 @@ mod read;
 mod region;
 mod reply;
 pub mod request;
+mod rivals;
 mod roster;
 mod write;
 
@@ -37,6 +38,7 @@ pub use reachability::{OwnRole, PROBE_DEADLINE, Reachability, Role};
 pub use read::{Read, ReadOutcome, ReadStep, Rule};
 pub use region::{REGION_NODES, belongs_to};
 pub use reply::reply_of;
+pub use rivals::Rivals;
 pub use roster::CANDIDATES_MAX;
 pub use write::{Write, WriteOutcome, WriteStep};
 

@@ -15,6 +15,7 @@ pub fn reply_of(served: Served, here: Contact, now_ms: WallMs) -> Answer {
             Ok(Reply::Got { value, version, active, usage, seal })
         }
         Served::Stored { version, usage } => Ok(Reply::Stored { version, usage }),
+        Served::Noted => Ok(Reply::Noted),
         Served::Deleted { held } => Ok(Reply::Deleted { held }),
         Served::Inspected(holding) => Ok(Reply::Inspected(held(&holding, here, now_ms))),
         Served::Logged(lines) => Ok(Reply::Log { lines }),

@@ -45,6 +45,7 @@ pub fn object_from(key: Key, data: &Value, sequence: u64, config: &ReplicationCo
         ttl: None,
         replicas: None,
         owner: None,
+        expected: dht::Expected::Any,
         deadline: None,
     };
     object_of(put, sequence, config)
@@ -105,6 +106,7 @@ mod tests {
             ttl,
             replicas: None,
             owner,
+            expected: dht::Expected::Any,
             deadline: None,
         };
         object_of(put, 7, &ReplicationConfig::default())
@@ -129,6 +131,7 @@ mod tests {
             ttl: None,
             replicas: None,
             owner: None,
+            expected: dht::Expected::Any,
             deadline: None,
         };
         assert_eq!(object_of(put, 7, &ReplicationConfig::default()).publication, publication);

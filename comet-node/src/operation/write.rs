@@ -14,7 +14,7 @@
 use std::time::Instant;
 
 use comet_routing::Contact;
-use comet_runtime::Refusal;
+use comet_runtime::{Refusal, dht::Expected};
 
 use super::{
     Period,
@@ -62,6 +62,8 @@ pub struct Write<T> {
     quorum: usize,
     period: Period,
     phase: Phase,
+    /// What is expected to be held by a write that has rivals.
+    rivalled: Option<Expected>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,12 +89,25 @@ impl<T: Clone> Write<T> {
         let asked_for = usize::from(wanted.max(1));
         let wanted = asked_for.min(roster.len().saturating_add(missed));
         let quorum = quorum.map_or(wanted / 2 + 1, |quorum| usize::from(quorum).clamp(1, asked_for));
-        Self { roster, missed, wanted, quorum, period, phase: Phase::Undecided }
+        Self { roster, missed, wanted, quorum, period, phase: Phase::Undecided, rivalled: None }
     }
 
     /// These nodes may be gone: their answers count, and nobody waits for them.
     pub fn doubting(mut self, nodes: &[Contact]) -> Self {
         nodes.iter().for_each(|node| self.roster.doubt(&node.id));
+        self
+    }
+
+    /// More than half of the copies are needed, even if the configured quorum is less.
+    pub fn by_majority(mut self) -> Self {
+        self.quorum = self.quorum.max(self.wanted / 2 + 1);
+        self
+    }
+
+    /// Others may be writing under the same expectation. The nearest node is asked before all others, so that those
+    /// who race meet there: the one that it lets pass finds the rest free, and the others stop at once.
+    pub fn among_rivals(mut self, expected: Expected) -> Self {
+        self.rivalled = Some(expected);
         self
     }
 
@@ -129,14 +144,14 @@ impl<T: Clone> Write<T> {
             if tally.answered >= self.quorum {
                 return self.decide(Phase::Succeeded, Ok(()), None);
             }
-            if late || self.attainable(&tally) < self.quorum {
+            if late || self.attainable(&tally) < self.quorum || self.is_beaten(&tally) {
                 let timeout = late.then(|| self.period.timeout());
                 let failure = self.failure(&tally, timeout.as_ref());
                 return self.decide(Phase::Failed, Err(failure), timeout.as_ref());
             }
         }
         if self.phase != Phase::Failed && !late {
-            let places = self.places_free(&tally);
+            let places = if self.waits_for_first(&tally) { 0 } else { self.places_free(&tally) };
             if places > 0
                 && let Some(next) = self.roster.ask_next()
             {
@@ -157,6 +172,20 @@ impl<T: Clone> Write<T> {
     /// says no, nobody farther away is to be persuaded.
     fn places_free(&self, tally: &Tally) -> usize {
         self.wanted.saturating_sub(tally.answered + tally.verdicts + tally.asked)
+    }
+
+    /// True while a write that has rivals waits for the first node that says something.
+    fn waits_for_first(&self, tally: &Tally) -> bool {
+        self.rivalled.is_some() && tally.asked > 0 && tally.heard() == 0
+    }
+
+    /// True if nobody has let this write pass, and somebody a rival.
+    fn is_beaten(&self, tally: &Tally) -> bool {
+        let is_rival = |refusal: &Refusal| match (refusal, self.rivalled) {
+            (Refusal::Conflict { held }, Some(expected)) => expected.is_met_by(*held),
+            _ => false,
+        };
+        tally.answered == 0 && self.roster.refusals(is_rival).next().is_some()
     }
 
     /// Copies that there may be in the end.

@@ -129,6 +129,33 @@ fn requests() -> Vec<(Request, &'static str)> {
              a164c4012aa2747283a16d14a162ce00010000a16403",
         ),
         (
+            Request::PutIf { object: plain_object(), expected: None, ticket: 9, trail: TRAIL },
+            "81a5707574696683a16f85a16bc42011111111111111111111111111111111111111111111111111111111111111\
+             11a17307a374746cce00015180a17208a164c4012aa16e09a2747282a16d14a16403",
+        ),
+        (
+            Request::PutIf { object: plain_object(), expected: Some(version()), ticket: 9, trail: TRAIL },
+            "81a5707574696684a16f85a16bc42011111111111111111111111111111111111111111111111111111111111111\
+             11a17307a374746cce00015180a17208a164c4012aa2696682a17307a168c4202222222222222222222222222222\
+             222222222222222222222222222222222222a16e09a2747282a16d14a16403",
+        ),
+        (
+            Request::Claim { object: plain_object(), expected: None, ticket: 9 },
+            "81a5636c61696d82a16f85a16bc42011111111111111111111111111111111111111111111111111111111111111\
+             11a17307a374746cce00015180a17208a164c4012aa16e09",
+        ),
+        (
+            Request::Claim { object: plain_object(), expected: Some(version()), ticket: 9 },
+            "81a5636c61696d83a16f85a16bc42011111111111111111111111111111111111111111111111111111111111111\
+             11a17307a374746cce00015180a17208a164c4012aa2696682a17307a168c4202222222222222222222222222222\
+             222222222222222222222222222222222222a16e09",
+        ),
+        (
+            Request::Unclaim { key: key(0x11), ticket: 9 },
+            "81a7756e636c61696d82a16bc4201111111111111111111111111111111111111111111111111111111111111111\
+             a16e09",
+        ),
+        (
             Request::Replicate {
                 object: plain_object(),
                 state: Bytes::from_static(&[0x80]),
@@ -318,6 +345,12 @@ fn answers() -> Vec<(Answer, &'static str)> {
         (Err(Refusal::Invalid(text())), "81a56572726f7281a7696e76616c6964a3776879"),
         (Err(Refusal::NotOwner(text())), "81a56572726f7281a96e6f745f6f776e6572a3776879"),
         (Err(Refusal::Stale { held_sequence: 9 }), "81a56572726f7281a57374616c6581a468656c6409"),
+        (Err(Refusal::Conflict { held: None }), "81a56572726f7281a8636f6e666c69637480"),
+        (
+            Err(Refusal::Conflict { held: Some(version()) }),
+            "81a56572726f7281a8636f6e666c69637481a468656c6482a17307a168c420222222222222222222222222222222\
+             2222222222222222222222222222222222",
+        ),
         (Err(Refusal::QuotaExceeded(text())), "81a56572726f7281ae71756f74615f6578636565646564a3776879"),
         (
             Err(Refusal::Spent { what: text(), wait_seconds: 9 }),

@@ -275,6 +275,10 @@ prop_compose! {
     }
 }
 
+fn versions() -> impl Strategy<Value = Version> {
+    (any::<u64>(), any::<[u8; 32]>()).prop_map(|(sequence, hash)| Version { sequence, hash })
+}
+
 fn requests() -> impl Strategy<Value = Request> {
     let trails = || {
         (any::<u8>(), any::<u32>(), any::<u8>()).prop_map(|(messages, bytes, depth)| Trail {
@@ -288,6 +292,10 @@ fn requests() -> impl Strategy<Value = Request> {
         (keys(), prop::option::of(payloads()), prop::option::of(keys()), trails())
             .prop_map(|(key, payload, callback, trail)| Request::Get { key, payload, callback, trail }),
         (objects(), trails()).prop_map(|(object, trail)| Request::Put { object, trail }),
+        (objects(), prop::option::of(versions()), any::<u64>(), trails())
+            .prop_map(|(object, expected, ticket, trail)| Request::PutIf { object, expected, ticket, trail }),
+        (objects(), prop::option::of(versions()), any::<u64>())
+            .prop_map(|(object, expected, ticket)| Request::Claim { object, expected, ticket }),
         (objects(), payloads(), 0..=AGE_MAX.as_secs(), 0..=TTL_MAX.as_secs(), trails()).prop_map(
             |(object, state, age_seconds, remaining_seconds, trail)| Request::Replicate {
                 object,
@@ -324,7 +332,7 @@ proptest! {
     #[test]
     fn arbitrary_fields_never_panic(
         name in prop::sample::select(vec![
-            "ping", "find", "get", "put", "copy", "delete", "inspect", "logs",
+            "ping", "find", "get", "put", "putif", "claim", "unclaim", "copy", "delete", "inspect", "logs",
             "pong", "nodes", "got", "stored", "deleted", "held", "log", "error",
         ]),
         fields in prop::collection::vec(any::<u8>(), 0..300),

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use comet_runtime::{Failure, Refusal};
+use comet_store::Version;
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 
-use super::{DecodeError, field};
+use super::{DecodeError, field, request::version_option};
 
 /// Longest name of an unknown refusal that is shown.
 const KIND_CHARS_MAX: usize = 40;
@@ -37,6 +38,10 @@ pub(super) enum RefusalFields {
     Stale {
         #[serde(rename = "held")]
         held_sequence: u64,
+    },
+    Conflict {
+        #[serde(with = "version_option", default, skip_serializing_if = "Option::is_none")]
+        held: Option<Version>,
     },
     QuotaExceeded(#[serde(with = "field::text")] String),
     Spent {

@@ -57,6 +57,47 @@ pub enum Request {
         #[serde(rename = "tr")]
         trail: Trail,
     },
+    /// Store this object if what is held is what its writer expects. It has a name of its own, since a node that
+    /// did not know the condition must not store the object without it.
+    #[serde(rename = "putif")]
+    PutIf {
+        /// The object.
+        #[serde(rename = "o")]
+        object: Object,
+        /// What it is to replace; `None` for nothing.
+        #[serde(rename = "if", with = "version_option", default, skip_serializing_if = "Option::is_none")]
+        expected: Option<Version>,
+        /// The attempt that the replica was asked to wait for.
+        #[serde(rename = "n")]
+        ticket: u64,
+        /// What the request may still cause.
+        #[serde(rename = "tr")]
+        trail: Trail,
+    },
+    /// Wait for a conditional put of this object, which will follow if enough replicas do. It is the whole object, so
+    /// that what a replica would not take fails before any has stored it, and nobody but its owner claims an owned key.
+    #[serde(rename = "claim")]
+    Claim {
+        /// The object.
+        #[serde(rename = "o")]
+        object: Object,
+        /// What it is to replace; `None` for nothing.
+        #[serde(rename = "if", with = "version_option", default, skip_serializing_if = "Option::is_none")]
+        expected: Option<Version>,
+        /// Names the attempt among those of the asking node.
+        #[serde(rename = "n")]
+        ticket: u64,
+    },
+    /// Wait no more for a conditional put: it will not follow.
+    #[serde(rename = "unclaim")]
+    Unclaim {
+        /// The key.
+        #[serde(rename = "k", with = "field::key")]
+        key: Key,
+        /// The attempt.
+        #[serde(rename = "n")]
+        ticket: u64,
+    },
     /// Keep this copy of a replica's.
     #[serde(rename = "copy")]
     Replicate {
@@ -191,10 +232,13 @@ impl Request {
     pub fn encode(&self) -> Bytes {
         let payload_bytes = match self {
             Self::Get { payload, .. } => payload.as_ref().map_or(0, Bytes::len),
-            Self::Put { object, .. } => object.payload_bytes(),
+            Self::Put { object, .. } | Self::PutIf { object, .. } | Self::Claim { object, .. } => {
+                object.payload_bytes()
+            }
             Self::Replicate { object, state, .. } => object.payload_bytes().saturating_add(state.len()),
             Self::Ping
             | Self::FindNode { .. }
+            | Self::Unclaim { .. }
             | Self::Delete { .. }
             | Self::Digest { .. }
             | Self::Check { .. }
@@ -212,9 +256,12 @@ impl Request {
         match &mut self {
             Self::Get { trail, .. }
             | Self::Put { trail, .. }
+            | Self::PutIf { trail, .. }
             | Self::Replicate { trail, .. }
             | Self::Delete { trail, .. } => *trail = budget,
-            Self::Ping
+            Self::Claim { .. }
+            | Self::Unclaim { .. }
+            | Self::Ping
             | Self::FindNode { .. }
             | Self::Digest { .. }
             | Self::Check { .. }
@@ -229,8 +276,10 @@ impl Request {
     /// Reads a frame.
     pub fn decode(frame: &[u8]) -> Result<Self, DecodeError> {
         match scan::name_of(frame)? {
-            "ping" | "find" | "get" | "put" | "copy" | "delete" | "inspect" | "logs" | "digest" | "check"
-            | "withdraw" | "dialback" => Ok(rmp_serde::from_slice(frame)?),
+            "ping" | "find" | "get" | "put" | "putif" | "claim" | "unclaim" | "copy" | "delete"
+            | "inspect" | "logs" | "digest" | "check" | "withdraw" | "dialback" => {
+                Ok(rmp_serde::from_slice(frame)?)
+            }
             unknown => Err(DecodeError::Unsupported(unknown.to_owned())),
         }
     }
@@ -271,6 +320,27 @@ pub(super) mod ownership_option {
         source: D,
     ) -> Result<Option<Ownership>, D::Error> {
         OwnershipFields::deserialize(source).map(Some)
+    }
+}
+
+pub(super) mod version_option {
+    use super::*;
+    use serde::{Deserializer, Serializer};
+
+    pub(in crate::wire) fn serialize<S: Serializer>(
+        version: &Option<Version>,
+        target: S,
+    ) -> Result<S::Ok, S::Error> {
+        match version {
+            Some(version) => VersionFields::serialize(version, target),
+            None => target.serialize_none(),
+        }
+    }
+
+    pub(in crate::wire) fn deserialize<'de, D: Deserializer<'de>>(
+        source: D,
+    ) -> Result<Option<Version>, D::Error> {
+        VersionFields::deserialize(source).map(Some)
     }
 }
 

@@ -34,7 +34,7 @@ use self::{
 };
 use super::{AsoStopped, AsoTimer, Shared, Tick, TimerDue};
 use crate::{
-    Caller, Event, InvocationId, Object, Refusal, Trail,
+    Caller, Condition, Event, InvocationId, Object, Refusal, Trail,
     dht::Usage,
     object_log::ObjectLog,
     rules::{self, OnDelete, OnPut},
@@ -153,7 +153,25 @@ impl Aso {
             Visit::Get { caller, payload, trail } => {
                 self.run(&Event::Get { caller, payload }, trail, Errand::Answer(reply), ctx);
             }
-            Visit::Put { caller, record, trail } => self.offer(caller, record, trail, reply, ctx),
+            Visit::Put { caller, record, condition, trail } => {
+                let condition = condition.as_deref();
+                match self.shared.may_put(&self.key, Some(&self.record), &caller, condition) {
+                    Ok(()) => {
+                        if let Some(Condition { ticket, .. }) = condition {
+                            self.shared.unclaim(&self.key, &caller, *ticket).ok();
+                        }
+                        self.offer(caller, record, trail, reply, ctx);
+                    }
+                    Err(refusal) => drop(reply.send(Err(refusal))),
+                }
+            }
+            Visit::Claim { caller, version, condition } => {
+                let held = Some(&self.record);
+                reply.send(self.shared.claim(self.key, held, &caller, version, *condition)).ok();
+            }
+            Visit::Unclaim { caller, ticket } => {
+                reply.send(self.shared.unclaim(&self.key, &caller, ticket)).ok();
+            }
             Visit::Delete { caller, deletion, trail } => self.delete(caller, *deletion, trail, reply, ctx),
             Visit::Release { version } => self.release(version, reply, ctx),
             Visit::Withdraw { .. } => {

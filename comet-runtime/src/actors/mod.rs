@@ -15,7 +15,9 @@ use std::{
 
 use actix::prelude::*;
 use comet_routing::{Contact, Key, Prefix, clock::Clock};
-use comet_store::{DeleteRecord, Flush, PutRecord, Record, ReleaseRecord, SaveLog, SaveState, StoreReader};
+use comet_store::{
+    DeleteRecord, Flush, PutRecord, Record, ReleaseRecord, SaveLog, SaveState, StoreReader, Version,
+};
 use rand::Rng;
 use rand_chacha::ChaCha12Rng;
 
@@ -28,12 +30,15 @@ pub use self::{
     shard::{AsoStopped, Drain, Shard, ShardConfig, TimerDue, places::PARTS as PLACE_PARTS},
 };
 use crate::{
-    ActivationError, Blueprint, Moment, Object, OpResult, Reach, Refusal, Report, Request,
+    ActivationError, Blueprint, Caller, Condition, Moment, Object, OpResult, Reach, Refusal, Report, Request,
     blame::{Blame, Verdict},
+    claims::Claims,
     contact_policy::Allowances,
     cpu::CpuAccounts,
+    rules,
     sandbox::pool::VmPool,
     timers::TimerQueue,
+    visit::Served,
 };
 
 /// Carries out a request that a handler made; the node answers when the swarm has.
@@ -88,6 +93,8 @@ pub(crate) struct Surroundings {
     timers: RefCell<TimerQueue>,
     blame: RefCell<Blame>,
     places: RefCell<Places>,
+    /// Conditional puts that are about to take place.
+    claims: RefCell<Claims>,
     /// Set while the store does not take what changes, so that it is said once for all objects.
     outage: Cell<bool>,
 }
@@ -131,6 +138,50 @@ impl Surroundings {
                 wait_seconds: wait_ms.div_ceil(1_000),
             }),
         }
+    }
+
+    /// Notes that a conditional put of this version will follow, or says why it could not take place.
+    fn claim(
+        &self,
+        key: Key,
+        held: Option<&Record>,
+        caller: &Caller,
+        version: Version,
+        condition: Condition,
+    ) -> Result<Served, Refusal> {
+        let held_version = held.map(|held| held.version);
+        rules::check_expected(held_version, condition.expected)?;
+        if let Some(held) = held.filter(|held| version <= held.version) {
+            return Err(rules::stale(held));
+        }
+        // The store would refuse it in the end; until then other replicas would have stored it.
+        let deleted = self.links.reader.tombstone(&key).ok().flatten().map(|deletion| deletion.version);
+        if let Some(deleted) = deleted.filter(|deleted| held.is_none() && *deleted >= version) {
+            return Err(Refusal::Stale { held_sequence: deleted.sequence });
+        }
+        let (by, source) = ((caller.node.id, condition.ticket), caller.source(&self.local));
+        let (expected, now) = (condition.expected, self.clock.now());
+        self.claims.borrow_mut().take(key, held_version, by, source, expected, now)?;
+        Ok(Served::Noted)
+    }
+
+    fn unclaim(&self, key: &Key, caller: &Caller, ticket: u64) -> Result<Served, Refusal> {
+        self.claims.borrow_mut().end(key, (caller.node.id, ticket));
+        Ok(Served::Noted)
+    }
+
+    /// Says whether what is held is what a put expects, and nobody else is about to replace it.
+    fn may_put(
+        &self,
+        key: &Key,
+        held: Option<&Record>,
+        caller: &Caller,
+        condition: Option<&Condition>,
+    ) -> Result<(), Refusal> {
+        let Some(&Condition { expected, ticket }) = condition else { return Ok(()) };
+        let held = held.map(|held| held.version);
+        rules::check_expected(held, expected)?;
+        self.claims.borrow().admit(key, held, (caller.node.id, ticket), self.clock.now())
     }
 
     /// How far an object may reach. Its publisher's signature was verified before the record got here.

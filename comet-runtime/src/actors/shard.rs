@@ -15,7 +15,7 @@ use comet_routing::{
     clock::{Clock, WallMs},
 };
 use comet_store::{
-    DeleteRecord, Deletion, PutRecord, Record, RecordExpired, ReleaseRecord, Rule, SaveState, Seal, Version,
+    DeleteRecord, Deletion, PutRecord, Record, RecordExpired, ReleaseRecord, SaveState, Seal, Version,
 };
 use rand_chacha::ChaCha12Rng;
 use tokio::sync::oneshot;
@@ -29,7 +29,7 @@ use super::{
     },
 };
 use crate::{
-    Backstop, Caller, Limits, Object, Reach, Refusal, Trail, VmPool,
+    Backstop, Limits, Object, Reach, Refusal, VmPool,
     blame::Blame,
     cpu::{CpuAccounts, CpuRate},
     dht::Usage,
@@ -162,6 +162,9 @@ impl Shard {
     }
 
     fn activate_and_deliver(&mut self, record: Record, deliver: Deliver, now: WallMs) {
+        if let Visit::Claim { .. } | Visit::Unclaim { .. } = deliver.visit {
+            return self.serve_plain(Some(record), deliver, now);
+        }
         if let Visit::Log = deliver.visit {
             let lines = self.stored_log(&deliver.key, now);
             deliver.reply.send(lines).ok();
@@ -292,9 +295,19 @@ impl Shard {
     fn serve_plain(&mut self, held: Option<Record>, deliver: Deliver, now: WallMs) {
         let Deliver { key, visit, reply } = deliver;
         let answer = match (visit, held) {
-            (Visit::Put { caller, record, trail }, held) => {
-                return self.store(held.as_ref(), *record, caller, trail, reply);
+            (Visit::Put { caller, record, condition, trail }, held) => {
+                let condition = condition.map(|condition| *condition);
+                let may_put = self.shared().may_put(&key, held.as_ref(), &caller, condition.as_ref());
+                let arrival = Arrival { caller, condition, trail, reply };
+                return match may_put {
+                    Ok(()) => self.store(held.as_ref(), *record, arrival),
+                    Err(refusal) => drop(arrival.reply.send(Err(refusal))),
+                };
             }
+            (Visit::Claim { caller, version, condition }, held) => {
+                self.shared().claim(key, held.as_ref(), &caller, version, *condition)
+            }
+            (Visit::Unclaim { caller, ticket }, _) => self.shared().unclaim(&key, &caller, ticket),
             (Visit::Delete { caller, deletion, .. }, None) if rules::is_remembered(&key, &deletion) => {
                 let source = caller.account(&self.config.local);
                 let gone = self.links.delete.send(DeleteRecord { key, deletion: Some(*deletion), source });
@@ -327,7 +340,8 @@ impl Shard {
         reply.send(answer).ok();
     }
 
-    fn store(&mut self, held: Option<&Record>, record: Record, caller: Caller, trail: Trail, reply: Reply) {
+    fn store(&mut self, held: Option<&Record>, record: Record, arrival: Arrival) {
+        let Arrival { caller, condition, trail, reply } = arrival;
         let key = record.key;
         let outdated = held.filter(|held| record.version < held.version).map(rules::stale);
         if let Some(refusal) = rules::may_create(&record).err().or(outdated) {
@@ -343,7 +357,7 @@ impl Shard {
         };
         if record.code.is_none() {
             let source = caller.account(&self.config.local);
-            let put = PutRecord { record, source, rule: Rule::IfNewer, timer_ms: None };
+            let put = PutRecord { record, source, rule: rules::rule_of(condition), timer_ms: None };
             let version = put.record.version;
             let served = Served::Stored { version, usage: Usage::default() };
             drop(answer_when_put(self.links.put.send(put), reply, served));
@@ -360,7 +374,7 @@ impl Shard {
         let room = self.make_room(&record, source, holder);
         match room.and_then(|()| self.activate(&record, source, source)) {
             Ok(object) => {
-                let arrival = Arrival { caller, trail, reply };
+                let arrival = Arrival { caller, condition, trail, reply };
                 let object = Aso::arriving(self.shared(), object, record, arrival).start();
                 self.enter(key, object, holder);
             }
@@ -490,6 +504,7 @@ impl Actor for Shard {
             rng: self.config.rng.clone().into(),
             allowances: Default::default(),
             cpu: CpuAccounts::new(self.config.object_cpu, CPU_ACCOUNTS_MAX).into(),
+            claims: Default::default(),
             places: Places::new(self.config.active_max, self.config.place_parts).into(),
             blame: Blame::new(self.config.failures.0, self.config.failures.1).into(),
             timers: TimerQueue::new(self.config.timer_cpu, self.config.clock.wall_ms()).into(),

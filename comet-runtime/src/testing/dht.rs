@@ -147,7 +147,8 @@ impl Swarm {
         let (targets, trail) = self.paid(at, targets, op, Some(record), trail);
         let mut stored = Vec::new();
         for target in targets {
-            let visit = Visit::Put { caller: caller.clone(), record: Box::new(record.clone()), trail };
+            let (caller, record) = (caller.clone(), Box::new(record.clone()));
+            let visit = Visit::Put { caller, record, condition: None, trail };
             if self.visit(target, key, visit).is_ok() {
                 stored.push(target);
             }
@@ -161,7 +162,10 @@ impl Dht for TestSwarm {
         let limits = self.inner.borrow().config.limits.clone();
         let outcome = Value::decode(&put.data, limits.value_bounds())
             .map_err(|error| Refusal::Invalid(error.to_string()))
-            .and_then(|value| self.put_from(0, put.key, &value, put.code.as_ref().map(|code| &*code.source)));
+            .and_then(|value| {
+                let code = put.code.as_ref().map(|code| &*code.source);
+                self.put_expecting(0, put.key, &value, code, put.expected)
+            });
         let swarm = self.inner.borrow();
         let version = Version {
             sequence: swarm.sequence,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use comet_routing::{Contact, Key, clock::WallMs};
-use comet_store::{Record, Seal};
+use comet_store::{Expected, Record, Seal, Version};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 
@@ -100,6 +100,12 @@ impl Host {
         self.copies.retain(|_, copy| copy.record.expires_ms > now);
     }
 
+    /// The version of the living copy, if there is one.
+    pub(super) fn version(&self, key: &Key, now: WallMs) -> Option<Version> {
+        let copy = self.copies.get(key).filter(|copy| copy.record.expires_ms > now)?;
+        Some(copy.record.version)
+    }
+
     pub(super) fn sent_by(&self, key: &Key) -> impl Iterator<Item = (u64, SentRequest)> {
         let key = *key;
         self.sent.iter().filter(move |(_, by, _)| *by == key).map(|(order, _, sent)| (*order, sent.clone()))
@@ -124,7 +130,11 @@ impl Host {
         self.next += 1;
         let ticket = self.next;
         let sent = match visit {
-            Visit::Put { caller, record, trail } => self.put(ticket, caller, record, trail, now)?,
+            Visit::Put { caller, record, condition, trail } => {
+                let held = self.copies.get(&key).map(|copy| copy.record.version);
+                rules::check_expected(held, condition.map_or(Expected::Any, |condition| condition.expected))?;
+                self.put(ticket, caller, record, trail, now)?
+            }
             visit => self.visit_held(ticket, key, visit, now)?,
         };
         Ok((ticket, sent))
@@ -196,6 +206,8 @@ impl Host {
                 self.copies.remove(&key);
                 Served::Deleted { held: true }
             }
+            // There is one writer at a time here, so nobody has to be waited for.
+            (Visit::Claim { .. } | Visit::Unclaim { .. }, _) => Served::Noted,
             (Visit::Wake | Visit::Put { .. }, _) => Served::Ticked,
         };
         self.outcomes.insert(ticket, Ok(done));

@@ -32,13 +32,13 @@ mod host;
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use comet_routing::{Contact, Key, NodeId, clock::WallMs};
-use comet_store::{Code, Deletion, Record, Version, content_hash};
+use comet_store::{Code, Deletion, Expected, Record, Version, content_hash};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 
 use self::host::{Host, Sent};
 use crate::{
-    Caller, Limits, Origin, Reach, Refusal, Trail, Value,
+    Caller, Condition, Limits, Origin, Reach, Refusal, Trail, Value,
     dht::LogLine,
     visit::{Served, Visit},
 };
@@ -117,14 +117,38 @@ impl TestSwarm {
 
     /// As [`TestSwarm::put`], through another node.
     pub fn put_from(&self, node: usize, key: Key, value: &Value, code: Option<&str>) -> Result<(), Refusal> {
+        self.put_expecting(node, key, value, code, Expected::Any)
+    }
+
+    /// As [`TestSwarm::put_from`], if most replicas hold what is expected.
+    pub fn put_expecting(
+        &self,
+        node: usize,
+        key: Key,
+        value: &Value,
+        code: Option<&str>,
+        expected: Expected,
+    ) -> Result<(), Refusal> {
         let mut swarm = self.inner.borrow_mut();
+        let replicas = swarm.closest(&key, swarm.config.replicas);
+        let now = swarm.now;
+        let held: Vec<_> = replicas.iter().map(|&at| swarm.hosts[at].version(&key, now)).collect();
+        let otherwise: Vec<_> = held.iter().filter(|held| !expected.is_met_by(**held)).collect();
+        if let Some(&&held) = otherwise.first()
+            && otherwise.len() * 2 >= replicas.len()
+        {
+            return Err(Refusal::Conflict { held });
+        }
         let record = swarm.record(key, value, code.map(|code| Code::new(Arc::from(code))));
         let caller = swarm.client(node, None);
-        let replicas = swarm.closest(&key, swarm.config.replicas);
         let mut outcome = Err(Refusal::Unreachable("no replica answers".into()));
         for replica in replicas {
-            let visit =
-                Visit::Put { caller: caller.clone(), record: Box::new(record.clone()), trail: Trail::FRESH };
+            let visit = Visit::Put {
+                caller: caller.clone(),
+                record: Box::new(record.clone()),
+                condition: (expected != Expected::Any).then(|| Box::new(Condition { expected, ticket: 0 })),
+                trail: Trail::FRESH,
+            };
             match (swarm.visit(replica, key, visit), &outcome) {
                 (Ok(_), _) => outcome = Ok(()),
                 (Err(refusal), Err(_)) => outcome = Err(refusal),

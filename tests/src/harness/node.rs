@@ -24,7 +24,7 @@ use comet_routing::{
 };
 use comet_runtime::{
     Backstop, Refusal, Value,
-    dht::{Delete, Dht, Get, Put, PutReport, Read},
+    dht::{Delete, Dht, Expected, Get, Put, PutReport, Read},
 };
 use comet_store::{
     Code, ReplicaStore, StoreReader, Totals, Version,
@@ -340,5 +340,15 @@ impl SimNode {
 
 fn plain(name: &str, value: &Value) -> Put {
     let (key, data) = (Key::of(name), value.encode());
-    Put { key, data, code: None, publication: None, ttl: None, replicas: None, owner: None, deadline: None }
+    Put {
+        key,
+        data,
+        code: None,
+        publication: None,
+        ttl: None,
+        replicas: None,
+        owner: None,
+        expected: Expected::Any,
+        deadline: None,
+    }
 }

@@ -252,7 +252,7 @@ fn plan_of(read: dht::Read) -> Plan {
 }
 
 /// What a client's request may cause.
-fn purse_of(plan: Plan) -> Rc<RefCell<Purse>> {
+pub(super) fn purse_of(plan: Plan) -> Rc<RefCell<Purse>> {
     Rc::new(RefCell::new(Purse::of_client(plan)))
 }
 
@@ -275,7 +275,7 @@ fn logged(reply: Reply) -> Option<Vec<LogLine>> {
 }
 
 /// `version` is what was put; an object that handles puts itself may have kept another, and says so.
-fn report_of(
+pub(super) fn report_of(
     outcome: WriteOutcome<(Version, Usage)>,
     version: Version,
     ttl: Duration,

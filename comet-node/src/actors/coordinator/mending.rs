@@ -47,7 +47,7 @@ impl Operation {
 
 impl Access {
     /// Tells a node something whose answer is of no interest.
-    fn tell(&self, to: Contact, request: Bytes) {
+    pub(super) fn tell(&self, to: Contact, request: Bytes) {
         let (carry, answered) = Carry::patient(to, request, DEADLINE);
         if self.carry.try_send(carry).is_ok() {
             // Nobody waits, but a request that nobody waits for is called off.

@@ -2,7 +2,7 @@
 
 use comet_runtime::{
     Value,
-    dht::{Delete, Get, Put, Read},
+    dht::{Delete, Expected, Get, Put, Read},
 };
 
 use super::*;
@@ -22,6 +22,7 @@ fn put(replicas: u8) -> PutObject {
         ttl: None,
         replicas: Some(replicas),
         owner: None,
+        expected: Expected::Any,
         deadline: None,
     })
 }

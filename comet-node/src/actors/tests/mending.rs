@@ -2,7 +2,7 @@
 
 use comet_runtime::{
     Value,
-    dht::{Get, Put, Read},
+    dht::{Expected, Get, Put, Read},
 };
 use comet_store::content_hash;
 
@@ -84,6 +84,7 @@ fn a_value_that_went_past_an_object_which_kept_itself_is_taken_back() {
                 ttl: None,
                 replicas: Some(4),
                 owner: None,
+                expected: Expected::Any,
                 deadline: None,
             };
             station.coordinator.send(PutObject(put)).await.unwrap().unwrap();

@@ -1,5 +1,6 @@
 //! The node's actors, each against probes in place of its neighbours, under paused time.
 
+mod conditional;
 mod coordinator;
 mod courier;
 mod deleting;

@@ -1,6 +1,10 @@
 //! What objects ask, through a coordinator and a real courier.
 
-use comet_runtime::{Nodes, Op, OpOutcome, Request as Wish, Trail, Value, actors::Perform, dht::Put};
+use comet_runtime::{
+    Nodes, Op, OpOutcome, Request as Wish, Trail, Value,
+    actors::Perform,
+    dht::{Expected, Put},
+};
 use comet_store::{Code, Publication, Record, content_hash};
 
 use super::*;
@@ -264,6 +268,7 @@ fn the_replicas_of_a_clients_request_share_one_budget() {
             ttl: None,
             replicas: None,
             owner: None,
+            expected: Expected::Any,
             deadline: None,
         };
         station.coordinator.send(PutObject(put)).await.unwrap().unwrap();

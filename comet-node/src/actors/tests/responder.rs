@@ -201,7 +201,9 @@ fn a_put_reaches_its_object_with_the_peer_as_caller() {
         let office = Office::start(ResponderConfig::default(), ms(0));
         assert_eq!(office.answer(node(1), put()).await, Ok(stored()));
         let visits = visits(&office.objects).await;
-        let [(at, Visit::Put { caller, record, trail })] = visits.as_slice() else { panic!("{visits:?}") };
+        let [(at, Visit::Put { caller, record, trail, .. })] = visits.as_slice() else {
+            panic!("{visits:?}")
+        };
         assert_eq!((*at, record.created_ms, *trail), (key(), WALL_MS, Trail::FRESH));
         assert_eq!((caller.node, caller.origin), (node(1), Origin::Client));
     });

@@ -97,7 +97,7 @@ fn copy(
 ) -> Result<(Caller, Record, Trail), Refusal> {
     let state = Bytes::new();
     match admit(Request::Replicate { object, state, age_seconds, remaining_seconds, trail: trail() })? {
-        (_, Visit::Put { caller, record, trail }) => Ok((caller, *record, trail)),
+        (_, Visit::Put { caller, record, trail, .. }) => Ok((caller, *record, trail)),
         (_, visit) => panic!("no put but {visit:?}"),
     }
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use comet_routing::clock::Clock;
+use comet_store::Version;
 use proptest::prelude::*;
 
 use super::*;
@@ -90,6 +91,54 @@ fn nobody_waits_for_a_doubtful_node_and_it_is_asked_all_the_same() {
     assert_eq!(asked(&mut write, now).0, [], "two of two are needed");
     write.on_stored(&node(2), ());
     assert_eq!(decided(&mut write, now).result, Ok(()));
+}
+
+#[test]
+fn a_write_by_majority_takes_no_less_whatever_quorum_is_configured() {
+    let quorum = |configured| {
+        let mut write = write(8, 8, configured).0.by_majority();
+        asked(&mut write, start().began);
+        (1..=8).for_each(|n| write.on_stored(&node(n), ()));
+        decided(&mut write, start().began).quorum
+    };
+    assert_eq!([None, Some(1), Some(5), Some(7)].map(quorum), [5, 5, 5, 7]);
+}
+
+const VERSION: Version = Version { sequence: 7, hash: [1; 32] };
+
+/// A write of eight copies, in the place of [`VERSION`].
+fn rivalled() -> (Write<()>, Instant) {
+    let (write, now) = write(8, 8, None);
+    (write.by_majority().among_rivals(Expected::Version(VERSION)), now)
+}
+
+#[test]
+fn rivals_meet_at_the_nearest_node_and_who_is_beaten_there_asks_nobody_else() {
+    let (mut first, now) = rivalled();
+    let mut second = first.clone();
+    assert_eq!(asked(&mut first, now).0, nodes([1]));
+    first.on_stored(&node(1), ());
+    assert_eq!(asked(&mut first, now).0, nodes(2..=8));
+    assert_eq!(asked(&mut second, now).0, nodes([1]));
+    let beaten = Refusal::Conflict { held: Some(VERSION) };
+    second.on_refused(&node(1), beaten.clone());
+    assert_eq!(decided(&mut second, now).result, Err(beaten));
+}
+
+#[test]
+fn a_nearest_node_that_lacks_what_the_others_hold_or_is_silent_stops_nobody() {
+    let (mut behind, now) = rivalled();
+    let mut silent = behind.clone();
+    assert_eq!(asked(&mut behind, now).0, nodes([1]));
+    behind.on_refused(&node(1), Refusal::Conflict { held: None });
+    assert_eq!(asked(&mut behind, now).0, nodes(2..=8));
+    (2..=6).for_each(|n| behind.on_stored(&node(n), ()));
+    assert_eq!(decided(&mut behind, now).result, Ok(()));
+    assert_eq!(asked(&mut silent, now).0, nodes([1]));
+    silent.on_suspect(&node(1), now);
+    assert_eq!(asked(&mut silent, now).0, nodes([2]));
+    silent.on_stored(&node(2), ());
+    assert_eq!(asked(&mut silent, now).0, nodes(3..=8));
 }
 
 #[test]

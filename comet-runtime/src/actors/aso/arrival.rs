@@ -7,7 +7,7 @@ use super::{
     Aso, Deliver, Reply,
     errand::{self, Arrival, Errand},
 };
-use crate::{Event, Object, OpResult, Refusal, WaitId, dht::Usage, timers::first_due, visit::Served};
+use crate::{Event, Object, OpResult, Refusal, WaitId, dht::Usage, rules, timers::first_due, visit::Served};
 
 /// What was here before an arrival.
 pub(super) struct Previous {
@@ -21,9 +21,10 @@ impl Aso {
     /// Asks an arriving object's `onPut`.
     pub(super) fn begin_arrival(&mut self, arrival: Arrival, ctx: &mut Context<Self>) {
         self.arriving = true;
-        let Arrival { caller, trail, reply } = arrival;
+        let Arrival { caller, condition, trail, reply } = arrival;
         let source = caller.account(&self.shared.local);
-        self.run(&Event::Put { caller }, trail, Errand::Arrive { reply, source }, ctx);
+        let rule = if self.previous.is_some() { Rule::Replace } else { rules::rule_of(condition) };
+        self.run(&Event::Put { caller }, trail, Errand::Arrive { reply, source, rule }, ctx);
     }
 
     /// An update was accepted whole: the incoming object takes this one's place, if its `onPut` agrees.
@@ -69,10 +70,10 @@ impl Aso {
         &mut self,
         reply: Reply,
         source: Option<Source>,
+        rule: Rule,
         usage: Usage,
         ctx: &mut Context<Self>,
     ) {
-        let rule = if self.previous.is_some() { Rule::Replace } else { Rule::IfNewer };
         self.obey_lifetime();
         let now = self.shared.clock.wall_ms();
         let timer_ms =

@@ -1,16 +1,20 @@
 //! Why a handler runs: who waits for its outcome, and what is to be done with it.
 
 use actix::MailboxError;
-use comet_store::{Deletion, PutOutcome, Record, Source, StoreError};
+use comet_store::{Deletion, PutOutcome, Record, Rule, Source, StoreError};
 use tokio::sync::oneshot;
 
 use super::Reply;
-use crate::{ActivationError, Blueprint, Caller, Limits, Reach, Refusal, Trail, state, visit::Served};
+use crate::{
+    ActivationError, Blueprint, Caller, Condition, Limits, Reach, Refusal, Trail, state, visit::Served,
+};
 
 /// A put whose object is new here.
 pub(crate) struct Arrival {
     /// Who brings it.
     pub(crate) caller: Caller,
+    /// What the store has to hold for it, if that matters.
+    pub(crate) condition: Option<Condition>,
     /// What its `onPut` may cause.
     pub(crate) trail: Trail,
     /// Who waits.
@@ -25,8 +29,8 @@ pub(super) enum Errand {
     Update { reply: Reply, caller: Caller, record: Box<Record>, trail: Trail },
     /// A deletion that no owner signed.
     Delete { reply: Reply, deletion: Deletion },
-    /// The arrival of a new object, and whom it is charged to.
-    Arrive { reply: Reply, source: Option<Source> },
+    /// The arrival of a new object, whom it is charged to, and when it may take the place of what is stored.
+    Arrive { reply: Reply, source: Option<Source>, rule: Rule },
     /// The timer.
     Tick,
     /// What came of a request that the object made.
@@ -86,6 +90,7 @@ pub(crate) fn answer_when_put(
     actix::spawn(async move {
         let result = match put.await {
             Ok(Ok(PutOutcome::Stored { .. } | PutOutcome::Unchanged)) => Ok(served),
+            Ok(Ok(PutOutcome::Unexpected { held })) => Err(Refusal::Conflict { held }),
             Ok(Ok(PutOutcome::Stale { held })) => Err(Refusal::Stale { held_sequence: held.sequence }),
             Ok(Err(error)) => Err(error.into()),
             Err(_) => Err(StoreError::Stopped.into()),

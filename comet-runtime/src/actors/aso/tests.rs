@@ -122,6 +122,7 @@ impl World {
             rng: ChaCha12Rng::seed_from_u64(1).into(),
             allowances: RefCell::default(),
             cpu: CpuAccounts::new(CpuRate::daily(10), 100).into(),
+            claims: Default::default(),
             places: Places::new(100, 1).into(),
             blame: Blame::new(CpuRate::daily(86_400), CpuRate::daily(86_400)).into(),
             timers: TimerQueue::new(CpuRate::daily(86_400), NOW).into(),
@@ -152,7 +153,7 @@ impl World {
         let (shared, record) = (self.shared(), record(1, Some(code)));
         let object = activate(&shared, &record);
         let (reply, outcome) = oneshot::channel();
-        let arrival = Arrival { caller: caller(), trail: Trail::FRESH, reply };
+        let arrival = Arrival { caller: caller(), condition: None, trail: Trail::FRESH, reply };
         (Aso::arriving(shared, object, record, arrival).start(), outcome)
     }
 
@@ -203,7 +204,10 @@ fn get(object: &Addr<Aso>, payload: &str) -> Receiver<Result<Served, Refusal>> {
 }
 
 fn put(object: &Addr<Aso>, record: Record) -> Receiver<Result<Served, Refusal>> {
-    visit(object, Visit::Put { caller: caller(), record: Box::new(record), trail: Trail::FRESH })
+    visit(
+        object,
+        Visit::Put { caller: caller(), record: Box::new(record), condition: None, trail: Trail::FRESH },
+    )
 }
 
 async fn value(outcome: Receiver<Result<Served, Refusal>>) -> Result<Value, Refusal> {
@@ -645,7 +649,7 @@ async fn an_idle_object_leaves_and_a_busy_one_stays() {
 fn longer(code: &str, ownership: Option<Ownership>) -> Visit {
     let record = Record { ownership, expires_ms: NOW + 7_200_000, ..record(1, Some(code)) };
     let caller = Caller { origin: Origin::Replica, ..caller() };
-    Visit::Put { caller, record: Box::new(record), trail: Trail::FRESH }
+    Visit::Put { caller, record: Box::new(record), condition: None, trail: Trail::FRESH }
 }
 
 async fn holding(object: &Addr<Aso>) -> Holding {

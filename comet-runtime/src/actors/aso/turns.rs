@@ -156,7 +156,9 @@ impl Aso {
             }
             (Errand::Update { reply, caller, record, trail }, Outcome::Accept) => {
                 match rules::may_replace(&self.record, &record) {
-                    Ok(()) => self.replace(*record, Arrival { caller, trail, reply }, ctx),
+                    Ok(()) => {
+                        self.replace(*record, Arrival { caller, condition: None, trail, reply }, ctx);
+                    }
                     Err(refusal) => drop(reply.send(Err(refusal))),
                 }
             }
@@ -169,7 +171,9 @@ impl Aso {
                 let deletion = rules::agreed(&self.record, deletion);
                 self.remove(deletion, Some(reply), Ok(Served::Deleted { held: true }), ctx);
             }
-            (Errand::Arrive { reply, source }, Outcome::Accept) => self.settle_in(reply, source, usage, ctx),
+            (Errand::Arrive { reply, source, rule }, Outcome::Accept) => {
+                self.settle_in(reply, source, rule, usage, ctx);
+            }
             (_, _) => {}
         }
     }

@@ -1,18 +1,20 @@
 //! The shard over a real store in memory, under paused time.
 
+mod conditional;
 mod cpu;
 
 use bytes::Bytes;
 use comet_routing::NodeId;
 use comet_store::{
-    Code, Ownership, Publication, ReplicaStore, StoreConfig, StoreReader, Version, content_hash, in_memory,
+    Code, Expected, Ownership, Publication, ReplicaStore, StoreConfig, StoreReader, Version, content_hash,
+    in_memory,
 };
 use rand::SeedableRng;
 
 use super::*;
 use crate::blame::failure_rates;
 use crate::timers::TIMER_SHARE;
-use crate::{Failure, OpOutcome, OpResult, Origin, Value, actors::Perform};
+use crate::{Caller, Failure, OpOutcome, OpResult, Origin, Trail, Value, actors::Perform};
 
 const NOW: WallMs = 1_767_225_600_000;
 const IDLE: Duration = Duration::from_secs(30);
@@ -117,7 +119,7 @@ impl World {
 
     async fn put(&self, name: &str, sequence: u64, code: Option<&str>) -> Result<Served, Refusal> {
         let record = Box::new(record(name, sequence, code, self.clock.wall_ms()));
-        let visit = Visit::Put { caller: caller(), record, trail: Trail::FRESH };
+        let visit = Visit::Put { caller: caller(), record, condition: None, trail: Trail::FRESH };
         self.replica.serve(Key::of(name), visit).await
     }
 
@@ -177,7 +179,7 @@ fn record(name: &str, sequence: u64, code: Option<&str>, now: WallMs) -> Record 
 fn far(sequence: u64, publisher: Option<[u8; 32]>, now: WallMs) -> Visit {
     let publication = publisher.map(|public_key| Publication { public_key, signature: [0; 64] });
     let record = Box::new(Record { publication, ..record("a", sequence, Some(FAR), now) });
-    Visit::Put { caller: caller(), record, trail: Trail::FRESH }
+    Visit::Put { caller: caller(), record, condition: None, trail: Trail::FRESH }
 }
 
 async fn pass(time: Duration) {
@@ -321,7 +323,8 @@ async fn nothing_stands_between_an_owner_and_the_end_of_its_object() {
     let object = owned(5, Some(BROKEN_LATER), world.clock.wall_ms());
     let key = object.key;
     let put = |record: Record| {
-        let visit = Visit::Put { caller: caller(), record: Box::new(record), trail: Trail::FRESH };
+        let visit =
+            Visit::Put { caller: caller(), record: Box::new(record), condition: None, trail: Trail::FRESH };
         world.replica.serve(key, visit)
     };
     let delete = |sequence| {
@@ -374,7 +377,7 @@ async fn a_copy_of_what_was_deleted_is_refused_and_runs_nothing() {
     let copy = |sequence| {
         let record = Box::new(record("a", sequence, Some(code), world.clock.wall_ms()));
         let caller = Caller { origin: Origin::Replica, ..caller() };
-        world.replica.serve(Key::of("a"), Visit::Put { caller, record, trail: Trail::FRESH })
+        world.replica.serve(Key::of("a"), Visit::Put { caller, record, condition: None, trail: Trail::FRESH })
     };
     assert_eq!(copy(5).await, Err(Refusal::Stale { held_sequence: 5 }));
     assert!(matches!(copy(6).await, Err(Refusal::HandlerFailed { .. })), "the control runs");
@@ -392,7 +395,7 @@ async fn a_copy_brings_fields_and_no_rights() {
     let fields = Value::map([("n".into(), Value::Int(4))]);
     forged.state = Value::List(vec![fields, Value::List(vec![right])]).encode();
     let caller = Caller { origin: Origin::Replica, ..caller() };
-    let visit = Visit::Put { caller, record: Box::new(forged), trail: Trail::FRESH };
+    let visit = Visit::Put { caller, record: Box::new(forged), condition: None, trail: Trail::FRESH };
     world.replica.serve(Key::of("a"), visit).await.expect("it is stored");
     let Ok(Served::Inspected(holding)) = world.replica.serve(Key::of("a"), Visit::Inspect).await else {
         panic!("it cannot be inspected")

@@ -132,7 +132,7 @@ fn offered(sequence: u64, value: &str, origin: Origin) -> Visit {
     let data = Value::from(value).encode();
     let version = Version { sequence, hash: content_hash(None, &data) };
     let record = Box::new(Record { data, version, ..record(sequence, None) });
-    Visit::Put { caller: Caller { origin, ..caller() }, record, trail: Trail::FRESH }
+    Visit::Put { caller: Caller { origin, ..caller() }, record, condition: None, trail: Trail::FRESH }
 }
 
 #[actix::test]
