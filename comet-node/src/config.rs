@@ -47,6 +47,8 @@ pub struct NodeConfig {
     pub http: HttpConfig,
     /// The interface for BitTorrent clients.
     pub tracker: TrackerConfig,
+    /// The interface for Redis clients.
+    pub resp: RespConfig,
     /// What an object may be and use.
     pub limits: Limits,
     /// The replica store.
@@ -126,6 +128,18 @@ pub struct TrackerConfig {
     /// Open connections.
     pub connections_max: usize,
     /// Time that a client has to send a request's head, and an idle connection stays open, in seconds.
+    pub idle_seconds: u64,
+}
+
+/// `[resp]`: the interface for Redis clients.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RespConfig {
+    /// TCP address on which the node answers Redis clients; without one it does not.
+    pub listen: Option<SocketAddr>,
+    /// Open connections.
+    pub connections_max: usize,
+    /// Time that an idle connection stays open, in seconds.
     pub idle_seconds: u64,
 }
 
@@ -223,6 +237,12 @@ impl Default for HttpConfig {
 impl Default for TrackerConfig {
     fn default() -> Self {
         Self { listen: None, connections_max: 1024, idle_seconds: 10 }
+    }
+}
+
+impl Default for RespConfig {
+    fn default() -> Self {
+        Self { listen: None, connections_max: 1024, idle_seconds: 300 }
     }
 }
 

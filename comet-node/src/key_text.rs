@@ -76,6 +76,15 @@ impl KeyText {
         Ok(Self::Name(checked_name(text, name_bytes_max)?))
     }
 
+    /// The key that a text names, as [`KeyText::parse`] and [`KeyText::key`] find it, without keeping a name.
+    pub fn key_of(text: &str, name_bytes_max: usize) -> Result<Key, KeyTextError> {
+        if text.starts_with(HEX_PREFIX) || text.starts_with(OWNED_PREFIX) {
+            return Self::parse(text, name_bytes_max).map(|parsed| parsed.key());
+        }
+        check_name(text, name_bytes_max)?;
+        Ok(Key::of(text))
+    }
+
     /// The key that the text names.
     pub fn key(&self) -> Key {
         match self {
@@ -133,6 +142,11 @@ pub fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
 }
 
 fn checked_name(name: &str, limit: usize) -> Result<String, KeyTextError> {
+    check_name(name, limit)?;
+    Ok(name.to_owned())
+}
+
+fn check_name(name: &str, limit: usize) -> Result<(), KeyTextError> {
     if name.is_empty() {
         return Err(KeyTextError::Empty);
     }
@@ -141,7 +155,7 @@ fn checked_name(name: &str, limit: usize) -> Result<String, KeyTextError> {
     }
     match name.chars().find(|c| c.is_control()) {
         Some(control) => Err(KeyTextError::Control(control)),
-        None => Ok(name.to_owned()),
+        None => Ok(()),
     }
 }
 
@@ -205,6 +219,8 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_parses_to_what_displays_as_an_equal_key(text in "\\PC{0,80}|(hex:|owned:)[0-9a-f]{64}/?\\PC{0,8}") {
+            let found = KeyText::key_of(&text, Limits::default().name_bytes);
+            prop_assert_eq!(found, text.parse::<KeyText>().map(|parsed| parsed.key()));
             if let Ok(parsed) = text.parse::<KeyText>() {
                 prop_assert_eq!(parsed.to_string().parse::<KeyText>(), Ok(parsed));
             }

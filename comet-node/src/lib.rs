@@ -37,6 +37,8 @@ pub mod node;
 #[allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 pub mod operation;
 pub mod process;
+pub mod resp;
+pub mod secret;
 #[allow(clippy::arithmetic_side_effects)]
 pub mod swarm;
 pub mod threads;

@@ -69,6 +69,11 @@ impl Threads {
         Ok(Self { network, shards })
     }
 
+    /// Where objects live.
+    pub fn object_stages(&self) -> Vec<Stage> {
+        self.shards.iter().map(|(worker, _)| worker.stage()).collect()
+    }
+
     /// Where the actors of nodes run.
     pub fn stages(&self) -> Stages {
         let shards = self.shards.iter();
@@ -183,7 +188,7 @@ pub fn run(config: &NodeConfig) -> anyhow::Result<()> {
         let threads = Threads::spawn(config.runtime.workers)?;
         let node = Node::start(config, &threads).await?;
         let own = node.client().contact();
-        let fronts = match Fronts::open(config, node.client()) {
+        let fronts = match Fronts::open(config, node.client(), &threads.object_stages()) {
             Ok(fronts) => fronts,
             Err(error) => {
                 node.stop().await;
@@ -196,6 +201,9 @@ pub fn run(config: &NodeConfig) -> anyhow::Result<()> {
         println!("  http   http://{}", fronts.http());
         if let Some(tracker) = fronts.tracker() {
             println!("  tracker http://{tracker}/announce");
+        }
+        if let Some(resp) = fronts.resp() {
+            println!("  resp   redis://{resp}");
         }
         println!("  data   {}", config.node.data.display());
         println!("Press Ctrl-C to stop.");

@@ -101,7 +101,7 @@ pub fn run(options: &SwarmOptions, config: &NodeConfig) -> anyhow::Result<()> {
         };
         let clients = swarm.clients();
         let first = clients.first().context("a swarm has at least one node")?;
-        let fronts = match Fronts::open(config, first) {
+        let fronts = match Fronts::open(config, first, &swarm.threads.object_stages()) {
             Ok(fronts) => fronts,
             Err(error) => {
                 swarm.stop().await;
@@ -138,6 +138,9 @@ async fn present(
     println!("  http     http://{}", fronts.http());
     if let Some(tracker) = fronts.tracker() {
         println!("  tracker  http://{tracker}/announce");
+    }
+    if let Some(resp) = fronts.resp() {
+        println!("  resp     redis://{resp}");
     }
     println!();
     if options.demo {

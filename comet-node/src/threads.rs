@@ -99,6 +99,14 @@ impl Stage {
         self.seat(Seat::new(), make)
     }
 
+    /// Runs something on the thread, with its set of local tasks around it. On a worker that has gone nothing runs.
+    pub fn run(&self, work: impl FnOnce() + Send + 'static) {
+        match self {
+            Self::Thread(arbiter) => drop(arbiter.spawn_fn(work)),
+            Self::Here => work(),
+        }
+    }
+
     /// Starts an actor whose address is known already.
     pub fn seat<A>(&self, seat: Seat<A>, make: impl FnOnce() -> A + Send + 'static) -> Addr<A>
     where

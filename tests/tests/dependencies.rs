@@ -10,8 +10,16 @@ use std::{
 use serde_json::Value;
 
 /// Licences that ask for no more than that their text comes along.
-const LICENCES: [&str; 7] =
-    ["Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-3-Clause", "ISC", "MIT", "Unicode-3.0", "Zlib"];
+const LICENCES: [&str; 7] = [
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "BSD-3-Clause",
+    "BSL-1.0",
+    "ISC",
+    "MIT",
+    "Unicode-3.0",
+    "Zlib",
+];
 
 /// Where packages come from; those of the workspace come from nowhere.
 const SOURCE: &str = "registry+https://github.com/rust-lang/crates.io-index";

@@ -126,6 +126,9 @@ pub(super) struct RunArgs {
     /// TCP address for BitTorrent clients: be a tracker [default: none]
     #[arg(long, value_name = "ADDRESS")]
     pub(super) tracker: Option<SocketAddr>,
+    /// TCP address for Redis clients [default: none]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) resp: Option<SocketAddr>,
     /// Directory of the node's key and store [default: comet-data]
     #[arg(long, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
@@ -151,6 +154,9 @@ pub(super) struct SwarmArgs {
     /// TCP address for BitTorrent clients of the first node: be a tracker [default: none]
     #[arg(long, value_name = "ADDRESS")]
     pub(super) tracker: Option<SocketAddr>,
+    /// TCP address for Redis clients of the first node [default: none]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) resp: Option<SocketAddr>,
     /// Directory of the nodes' keys and stores [default: a temporary one]
     #[arg(long, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,

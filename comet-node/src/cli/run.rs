@@ -24,6 +24,7 @@ pub(super) fn run(args: RunArgs) -> Result<(), CommandError> {
         .set("node.listen", args.listen)
         .set("http.listen", args.http)
         .set("tracker.listen", args.tracker)
+        .set("resp.listen", args.resp)
         .set("node.data", args.data.map(|path| path.display().to_string()))
         .set_list("node.peers", &args.peer)
         .set("node.mdns", args.mdns.then_some(true));
@@ -34,7 +35,10 @@ pub(super) fn run(args: RunArgs) -> Result<(), CommandError> {
 
 /// `comet-node swarm`
 pub(super) fn swarm(args: SwarmArgs) -> Result<(), CommandError> {
-    let flags = Flags::default().set("http.listen", args.http).set("tracker.listen", args.tracker);
+    let flags = Flags::default()
+        .set("http.listen", args.http)
+        .set("tracker.listen", args.tracker)
+        .set("resp.listen", args.resp);
     let config = configuration(args.config.as_deref(), flags)?;
     start_logging(SWARM_LOG_FILTER);
     let options = SwarmOptions { nodes: usize::from(args.nodes), data: args.data, demo: args.demo };

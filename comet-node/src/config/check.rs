@@ -6,8 +6,8 @@ use comet_runtime::{Limits, REPLICAS_MAX};
 use comet_store::StoreConfig;
 
 use super::{
-    ConfigError, HttpConfig, NETWORK_BYTES_MAX, NodeConfig, NodeSection, ReplicationConfig, TOKEN_CHARS_MIN,
-    TrackerConfig, token::is_guessable,
+    ConfigError, HttpConfig, NETWORK_BYTES_MAX, NodeConfig, NodeSection, ReplicationConfig, RespConfig,
+    TOKEN_CHARS_MIN, TrackerConfig, token::is_guessable,
 };
 use crate::{
     key_text::parse_hex,
@@ -28,6 +28,7 @@ impl NodeConfig {
         check_node(&self.node)?;
         check_http(&self.http)?;
         check_tracker(&self.tracker)?;
+        check_resp(&self.resp, &self.http)?;
         check_limits(&self.limits)?;
         check_replication(&self.replication)?;
         check_store(&self.store, &self.replication)?;
@@ -65,6 +66,14 @@ fn check_http(http: &HttpConfig) -> Result<(), ConfigError> {
 fn check_tracker(tracker: &TrackerConfig) -> Result<(), ConfigError> {
     check("tracker.connections_max", tracker.connections_max >= 1, "at least 1")?;
     check("tracker.idle_seconds", (1..=3600).contains(&tracker.idle_seconds), "1 to 3600")
+}
+
+fn check_resp(resp: &RespConfig, http: &HttpConfig) -> Result<(), ConfigError> {
+    let outside = resp.listen.is_some_and(|listen| !listen.ip().to_canonical().is_loopback());
+    let open = outside && http.token.is_none();
+    check("http.token", !open, "a value when resp.listen is not a loopback address")?;
+    check("resp.connections_max", (1..=65_536).contains(&resp.connections_max), "1 to 65536")?;
+    check("resp.idle_seconds", (10..=86_400).contains(&resp.idle_seconds), "10 to 86400")
 }
 
 fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
@@ -222,6 +231,20 @@ mod tests {
         assert_eq!(unfit(|config| config.tracker.listen = everywhere), None);
         assert_eq!(unfit(|config| config.tracker.connections_max = 0), Some("tracker.connections_max"));
         assert_eq!(unfit(|config| config.tracker.idle_seconds = 0), Some("tracker.idle_seconds"));
+    }
+
+    #[test]
+    fn redis_clients_off_loopback_need_the_token_and_there_are_connections_and_a_time_limit() {
+        let everywhere = "0.0.0.0:7379".parse().ok();
+        assert_eq!(unfit(|config| config.resp.listen = "127.0.0.1:7379".parse().ok()), None);
+        assert_eq!(unfit(|config| config.resp.listen = everywhere), Some("http.token"));
+        let with_token = unfit(|config| {
+            config.resp.listen = everywhere;
+            config.http.token = Some(TOKEN.to_owned());
+        });
+        assert_eq!(with_token, None);
+        assert_eq!(unfit(|config| config.resp.connections_max = 0), Some("resp.connections_max"));
+        assert_eq!(unfit(|config| config.resp.idle_seconds = 0), Some("resp.idle_seconds"));
     }
 
     #[test]

@@ -356,9 +356,11 @@ fn nearest(key: &str, known: &BTreeMap<String, Json>) -> Option<String> {
             0.9 * strsim::jaro_winkler(name, its_name) + 0.1 * strsim::jaro_winkler(section, its_section);
         strsim::jaro_winkler(key, candidate).max(by_name)
     };
-    // Of equally good ones the shorter is the likelier: `listen` is not the tracker's.
-    let by_length = |a: &String, b: &String| b.len().cmp(&a.len());
-    let best = known.keys().max_by(|a, b| likeness(a).total_cmp(&likeness(b)).then(by_length(a, b)))?;
+    // Of equally good ones that of something which every node has is the likelier: `listen` is not the tracker's.
+    let by_default = |key: &String| known.get(key).is_some_and(|default| !default.is_null());
+    let best = known
+        .keys()
+        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)).then(by_default(a).cmp(&by_default(b))))?;
     (likeness(best) >= LIKENESS_MIN).then(|| best.clone())
 }
 

@@ -5,37 +5,23 @@
 //! 127.0.0.1 (DNS rebinding). So a request must name the node by an allowed host, must not come from another
 //! origin, and carries the token if one is set. No CORS header is ever sent.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::net::{IpAddr, SocketAddr};
 
 use actix_web::http::{
     StatusCode, Uri,
     header::{self, HeaderMap, HeaderValue},
     uri::Authority,
 };
-use ring::digest::{Digest, SHA256, digest};
-use subtle::ConstantTimeEq;
-use tokio::{sync::Mutex, time::sleep};
 
 use super::Problem;
-use crate::config::HttpConfig;
-
-const WRONG_TOKEN_PAUSE: Duration = Duration::from_millis(250);
+use crate::{config::HttpConfig, secret::Secret};
 
 /// The rules for incoming requests.
 #[derive(Clone)]
 pub struct Guard {
     listen: SocketAddr,
     allowed_hosts: Vec<String>,
-    token: Option<Digest>,
-    /// How long a refused token keeps the turn of those that are refused.
-    pub(super) wrong_token_pause: Duration,
-    /// Refused tokens are answered one after the other, over all threads and connections: guessing at many of them is no
-    /// faster than at one.
-    refusals: Arc<Mutex<()>>,
+    pub(super) secret: Secret,
 }
 
 impl Guard {
@@ -44,9 +30,7 @@ impl Guard {
         Self {
             listen: config.listen,
             allowed_hosts: config.allowed_hosts.iter().map(|host| normal(host)).collect(),
-            token: config.token.as_ref().map(|token| digest(&SHA256, token.as_bytes())),
-            wrong_token_pause: WRONG_TOKEN_PAUSE,
-            refusals: Arc::default(),
+            secret: Secret::new(config.token.as_deref()),
         }
     }
 
@@ -83,23 +67,22 @@ impl Guard {
     pub(super) async fn admit_token(&self, headers: &HeaderMap) -> Result<(), Problem> {
         let checked = self.check_token(headers);
         if checked.is_err() {
-            let _turn = self.refusals.lock().await;
-            sleep(self.wrong_token_pause).await;
+            self.secret.hold_up().await;
         }
         checked
     }
 
-    /// Refuses a request without the token, if there is one. The comparison takes the same time however much
-    /// of the token was guessed.
+    /// Refuses a request without the token, if there is one.
     pub fn check_token(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        let Some(wanted) = &self.token else { return Ok(()) };
+        if !self.secret.is_set() {
+            return Ok(());
+        }
         let unauthorized = |detail| Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail);
         let sent = headers.get(header::AUTHORIZATION).and_then(|sent| sent.to_str().ok());
         let token = sent
             .and_then(bearer)
             .ok_or_else(|| unauthorized("this node wants the header Authorization: Bearer <token>"))?;
-        let sent = digest(&SHA256, token.as_bytes());
-        if bool::from(sent.as_ref().ct_eq(wanted.as_ref())) {
+        if self.secret.is(token.as_bytes()) {
             Ok(())
         } else {
             Err(unauthorized("the token is not the one of this node"))

@@ -49,7 +49,7 @@ impl Reply {
 
 fn guard(config: &HttpConfig) -> Guard {
     let mut guard = Guard::new(config);
-    guard.wrong_token_pause = Duration::ZERO;
+    guard.secret.wrong_token_pause = Duration::ZERO;
     guard
 }
 

@@ -1,0 +1,232 @@
+//! One connection, from its first byte to its last.
+
+use std::{future::poll_fn, io, net::SocketAddr, rc::Rc, time::Duration};
+
+use bytes::{Buf, BytesMut};
+use futures_util::FutureExt;
+use tokio::{
+    net::TcpStream,
+    sync::watch,
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+use super::{
+    Front,
+    command::{self, Ask, Command},
+    perform::perform,
+    pipeline::{Claim, Pipeline},
+    reply::Reply,
+    request::{Intake, RequestError},
+    session::{Next, Session},
+};
+use crate::http::Backend;
+
+/// Where so much is to be sent, it is sent before another command is begun, in bytes.
+const OUT_BYTES_MAX: usize = 256 * 1024;
+
+/// The memory for replies that a connection keeps when there are none, in bytes.
+const OUT_BYTES_KEPT: usize = 16 * 1024;
+
+/// How often a connection looks whether it waits in vain.
+const TICK: Duration = Duration::from_secs(5);
+
+/// Ticks that a request may take to arrive, and a stranger to show the token.
+const REQUEST_TICKS_MAX: u64 = 2;
+
+/// How long a client may leave the replies unread for which there is no more room.
+const WRITE_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Why no more commands were begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pause {
+    /// All that came has been begun.
+    Starved,
+    /// The next command waits for one that is under way.
+    Blocked,
+    /// There is much to send.
+    Full,
+    /// Nothing more is taken from this client.
+    Ended,
+}
+
+/// What a connection holds besides its commands under way.
+struct Connection<B> {
+    front: Rc<Front<B>>,
+    stream: TcpStream,
+    session: Session,
+    intake: Intake,
+    out: BytesMut,
+    /// A command that waits for those under way.
+    held: Option<(Claim, Command)>,
+    ended: bool,
+}
+
+/// Serves a connection until it ends, or until `closing` changes and what has begun is answered.
+pub(super) async fn serve<B: Backend>(
+    front: Rc<Front<B>>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    id: i64,
+    mut closing: watch::Receiver<()>,
+) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let session = Session::new(id, peer, stream.local_addr()?, &front.secret);
+    let idle_ticks_max = front.idle.as_secs().div_ceil(TICK.as_secs()).max(1);
+    let (intake, out) = (Intake::default(), BytesMut::new());
+    let mut connection = Connection { front, stream, session, intake, out, held: None, ended: false };
+    let mut pipeline = Pipeline::default();
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut quiet_ticks, mut partial_ticks) = (0_u64, 0_u64);
+    loop {
+        let pause = connection.begin(&mut pipeline, perform)?;
+        while connection.out.len() < OUT_BYTES_MAX
+            && let Some(reply) = poll_fn(|context| pipeline.poll_reply(context)).now_or_never()
+        {
+            connection.say(&reply)?;
+        }
+        connection.flush().await?;
+        if pause == Pause::Full {
+            continue;
+        }
+        if pause == Pause::Ended && pipeline.is_empty() {
+            return Ok(());
+        }
+        if connection.intake.is_empty() {
+            partial_ticks = 0;
+        }
+        tokio::select! {
+            biased;
+            reply = poll_fn(|context| pipeline.poll_reply(context)) => connection.say(&reply)?,
+            readable = connection.stream.readable(), if pause == Pause::Starved => {
+                readable?;
+                quiet_ticks = 0;
+                connection.read()?;
+            }
+            _ = tick.tick() => {
+                quiet_ticks = quiet_ticks.saturating_add(1);
+                partial_ticks = partial_ticks.saturating_add(1);
+                let waits = pipeline.is_empty() && pause == Pause::Starved;
+                let begun = !connection.intake.is_empty() || connection.session.is_stranger();
+                let slow = begun && partial_ticks > REQUEST_TICKS_MAX;
+                if waits && (slow || quiet_ticks > idle_ticks_max) {
+                    return Ok(());
+                }
+            }
+            _ = closing.changed(), if !connection.ended => connection.ended = true,
+        }
+    }
+}
+
+impl<B: Backend> Connection<B> {
+    /// Takes what has arrived.
+    fn read(&mut self) -> io::Result<()> {
+        match self.stream.try_read_buf(self.intake.buffer()) {
+            // What has begun is answered: the client may have closed its half only.
+            Ok(0) => self.ended = true,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Begins every command that has arrived and may begin.
+    fn begin<F: Future<Output = Reply>>(
+        &mut self,
+        pipeline: &mut Pipeline<F>,
+        perform: impl Fn(Rc<Front<B>>, Ask) -> F,
+    ) -> io::Result<Pause> {
+        loop {
+            if self.out.len() >= OUT_BYTES_MAX {
+                return Ok(Pause::Full);
+            }
+            let (claim, command) = match self.held.take() {
+                Some(held) => held,
+                None => match self.next() {
+                    Ok(Some(next)) => next,
+                    Ok(None) if self.ended => return Ok(Pause::Ended),
+                    Ok(None) => return Ok(Pause::Starved),
+                    Err(error) => {
+                        self.ended = true;
+                        self.intake = Intake::default();
+                        let reply = Reply::error(format!("ERR {error}"));
+                        (Claim::Nothing, Command::Ask(Ask::Answered(reply)))
+                    }
+                },
+            };
+            if !pipeline.admits(&claim) {
+                self.held = Some((claim, command));
+                return Ok(Pause::Blocked);
+            }
+            self.front.counters.count_command();
+            let next = match command {
+                Command::Ask(Ask::Answered(reply)) => Next::Answer(reply),
+                command => self.session.take(command, &self.front.secret),
+            };
+            let ask = match next {
+                Next::Answer(reply) if pipeline.is_empty() => {
+                    self.say(&reply)?;
+                    continue;
+                }
+                Next::Answer(reply) => Ask::Answered(reply),
+                Next::Farewell(reply) => {
+                    self.ended = true;
+                    self.intake = Intake::default();
+                    Ask::Answered(reply)
+                }
+                Next::Wait(ask) => ask,
+            };
+            pipeline.start(claim, perform(self.front.clone(), ask));
+        }
+    }
+
+    /// The next command that has arrived as a whole. What asks for nothing becomes its own error.
+    fn next(&mut self) -> Result<Option<(Claim, Command)>, RequestError> {
+        let Some(words) = self.intake.next(self.session.request_limits())? else {
+            self.intake.shrink();
+            return Ok(None);
+        };
+        let command = command::parse(&words, &self.front.rules)
+            .unwrap_or_else(|error| Command::Ask(Ask::Answered(Reply::error(error.to_string()))));
+        Ok(Some((Claim::of(&command), command)))
+    }
+
+    fn say(&mut self, reply: &Reply) -> io::Result<()> {
+        reply
+            .write(self.session.protocol(), &mut self.out)
+            .map_err(|error| io::Error::other(error.to_string()))
+    }
+
+    /// Sends what there is to send. Only a client that does not keep up has a clock set for it.
+    async fn flush(&mut self) -> io::Result<()> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        if !self.send()? {
+            let rest = async {
+                loop {
+                    self.stream.writable().await?;
+                    if self.send()? {
+                        return io::Result::Ok(());
+                    }
+                }
+            };
+            timeout(WRITE_TIME_MAX, rest).await??;
+        }
+        if self.out.capacity() > OUT_BYTES_KEPT {
+            self.out = BytesMut::new();
+        }
+        Ok(())
+    }
+
+    /// Sends what the system takes now; true if that was all.
+    fn send(&mut self) -> io::Result<bool> {
+        match self.stream.try_write(&self.out) {
+            Ok(sent) => self.out.advance(sent),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        Ok(self.out.is_empty())
+    }
+}

@@ -1,0 +1,154 @@
+//! What a connection is: which protocol it speaks, whether it has shown the token, what it is called.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+
+use super::{
+    command::{Ask, Client, Command, Hello},
+    reply::{Protocol, Reply},
+    request::RequestLimits,
+};
+use crate::secret::Secret;
+
+/// The version of Redis that programs may take the node for, since some ask.
+pub const REDIS_VERSION: &str = "7.2.0";
+
+const NO_AUTH: &str = "NOAUTH Authentication required.";
+
+const NO_AUTH_HELLO: &str = "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO \
+     <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at \
+     the same time";
+
+const NO_PASSWORD: &str = "ERR AUTH <password> called without any password configured for the default user. Are you \
+     sure your configuration is correct?";
+
+/// What becomes of a command.
+#[derive(Debug, PartialEq)]
+pub enum Next {
+    /// It is answered.
+    Answer(Reply),
+    /// It is answered, and the connection ends.
+    Farewell(Reply),
+    /// It waits for the swarm or the node.
+    Wait(Ask),
+}
+
+/// One connection's state.
+#[derive(Clone, Debug)]
+pub struct Session {
+    id: i64,
+    peer: SocketAddr,
+    own: SocketAddr,
+    protocol: Protocol,
+    trusted: Trust,
+    name: Bytes,
+}
+
+/// Whether a connection may do anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    /// It has shown the token, or there is none.
+    Client,
+    /// It has not yet.
+    Stranger,
+}
+
+impl Session {
+    /// A connection that has just been opened.
+    pub fn new(id: i64, peer: SocketAddr, own: SocketAddr, secret: &Secret) -> Self {
+        let trusted = if secret.is_set() { Trust::Stranger } else { Trust::Client };
+        Self { id, peer, own, protocol: Protocol::default(), trusted, name: Bytes::new() }
+    }
+
+    /// The version of the protocol that it speaks.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// True until the token has been shown.
+    pub fn is_stranger(&self) -> bool {
+        self.trusted == Trust::Stranger
+    }
+
+    /// How large its requests may be.
+    pub fn request_limits(&self) -> RequestLimits {
+        if self.is_stranger() { RequestLimits::STRANGER } else { RequestLimits::CLIENT }
+    }
+
+    /// Takes a command. The caller has seen to it that a command which changes what replies look like, or what may be
+    /// asked, is taken when those before it have been answered.
+    pub fn take(&mut self, command: Command, secret: &Secret) -> Next {
+        match command {
+            Command::Auth(token) => self.auth(&token, secret),
+            Command::Hello(hello) => self.hello(hello, secret),
+            Command::Quit => Next::Farewell(Reply::OK),
+            _ if self.is_stranger() => Next::Answer(Reply::error(NO_AUTH)),
+            Command::Ask(ask) => Next::Wait(ask),
+            Command::Ping(None) => Next::Answer(Reply::Simple("PONG")),
+            Command::Ping(Some(text)) | Command::Echo(text) => Next::Answer(Reply::Bulk(text)),
+            Command::Select => Next::Answer(Reply::OK),
+            Command::Commands(question) => Next::Answer(question.answer()),
+            Command::Client(client) => Next::Answer(self.client(client)),
+        }
+    }
+
+    fn auth(&mut self, token: &[u8], secret: &Secret) -> Next {
+        if !secret.is_set() {
+            return Next::Answer(Reply::error(NO_PASSWORD));
+        }
+        if !secret.is(token) {
+            return Next::Wait(Ask::WrongToken);
+        }
+        self.trusted = Trust::Client;
+        Next::Answer(Reply::OK)
+    }
+
+    fn hello(&mut self, hello: Hello, secret: &Secret) -> Next {
+        match hello.token {
+            Some(token) if secret.is_set() && !secret.is(&token) => return Next::Wait(Ask::WrongToken),
+            // Where no token is wanted any will do, as with a user of Redis who has no password.
+            Some(_) => self.trusted = Trust::Client,
+            None if self.is_stranger() => return Next::Answer(Reply::error(NO_AUTH_HELLO)),
+            None => {}
+        }
+        if let Some(name) = hello.name {
+            self.name = name;
+        }
+        self.protocol = hello.protocol.unwrap_or(self.protocol);
+        let version = match self.protocol {
+            Protocol::Resp2 => 2,
+            Protocol::Resp3 => 3,
+        };
+        Next::Answer(Reply::Map(vec![
+            (Reply::text("server"), Reply::text("comet")),
+            (Reply::text("version"), Reply::text(REDIS_VERSION)),
+            (Reply::text("proto"), Reply::Int(version)),
+            (Reply::text("id"), Reply::Int(self.id)),
+            (Reply::text("mode"), Reply::text("standalone")),
+            (Reply::text("role"), Reply::text("master")),
+            (Reply::text("modules"), Reply::List(Vec::new())),
+        ]))
+    }
+
+    fn client(&mut self, client: Client) -> Reply {
+        match client {
+            Client::Id => Reply::Int(self.id),
+            Client::Name if self.name.is_empty() => Reply::Null,
+            Client::Name => Reply::Bulk(self.name.clone()),
+            Client::SetName(name) => {
+                self.name = name;
+                Reply::OK
+            }
+            Client::Accepted => Reply::OK,
+            Client::Line => Reply::text(self.line()),
+        }
+    }
+
+    fn line(&self) -> String {
+        let Self { id, peer, own, protocol, name, .. } = self;
+        let name = String::from_utf8_lossy(name);
+        let version = if *protocol == Protocol::Resp2 { 2 } else { 3 };
+        format!("id={id} addr={peer} laddr={own} name={name} db=0 user=default resp={version}\n")
+    }
+}
