@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 
 /// Licences that ask for no more than that their text comes along.
-const LICENCES: [&str; 7] = [
+const LICENCES: [&str; 8] = [
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
     "BSD-3-Clause",

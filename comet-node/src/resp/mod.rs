@@ -29,6 +29,7 @@ use comet_runtime::Limits;
 use tokio::{
     net::TcpStream,
     sync::{Semaphore, watch},
+    task::spawn_local,
     time::{sleep, timeout},
 };
 
@@ -168,7 +169,7 @@ pub fn serve<B: Backend>(
         let (connections_max, idle) = (config.connections_max, Duration::from_secs(config.idle_seconds));
         thread.run(move || {
             let front = Front { backend, rules, secret, connections_max, idle, counters };
-            actix_rt::spawn(accept(listener, Rc::new(front), told));
+            spawn_local(accept(listener, Rc::new(front), told));
         });
     }
     Ok(RespServer { addr, closing })
@@ -212,7 +213,7 @@ fn admit<B: Backend>(
     counters.accepted.fetch_add(1, Ordering::Relaxed);
     let id = counters.next_id.fetch_add(1, Ordering::Relaxed);
     let front = front.clone();
-    actix_rt::spawn(async move {
+    spawn_local(async move {
         if let Err(error) = connection::serve(front, stream, peer, id, closing).await {
             log::debug!("the connection of a Redis client at {peer} ended: {error}");
         }
