@@ -48,6 +48,10 @@ pub enum Command {
     Commands(Question),
     /// CLIENT
     Client(Client),
+    /// SUBSCRIBE, with each channel's name and key.
+    Subscribe(Vec<(Bytes, Key)>),
+    /// UNSUBSCRIBE; from all channels if none is named.
+    Unsubscribe(Vec<Bytes>),
     /// QUIT
     Quit,
     /// Something that the swarm or the node is asked.
@@ -101,6 +105,8 @@ pub enum Ask {
     Perform(Key, Option<Box<comet_runtime::Value>>),
     /// COMET.INSPECT
     Inspect(Key),
+    /// PUBLISH
+    Publish(Key, Bytes),
     /// INFO
     Info,
     /// What has been answered already and waits for its turn.
@@ -164,12 +170,26 @@ pub enum CommandError {
     /// A payload that is no value.
     #[error("ERR {0}")]
     Value(#[from] JsonError),
+    /// Something else than a subscriber may say in RESP2.
+    #[error(
+        "ERR Can't execute '{0}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this \
+         context"
+    )]
+    Subscriber(String),
     /// Code that is not text.
     #[error("BAD_CODE the code is not UTF-8 text")]
     CodeText,
     /// More than an object may have.
     #[error("TOO_LARGE {0}")]
     TooLarge(Refusal),
+}
+
+impl Command {
+    /// True for what a connection may say in RESP2 while it listens to channels: replies to anything else could not be
+    /// told from messages.
+    pub fn suits_subscriber(&self) -> bool {
+        matches!(self, Self::Subscribe(_) | Self::Unsubscribe(_) | Self::Ping(_) | Self::Quit)
+    }
 }
 
 /// Reads a request.
@@ -179,6 +199,11 @@ pub fn parse(words: &Words, rules: &Rules) -> Result<Command, CommandError> {
         return Err(CommandError::Arity(entry.name));
     }
     (entry.read)(words, rules)
+}
+
+/// The error of a command that is none for a subscriber.
+pub fn unsuitable(words: &Words) -> CommandError {
+    CommandError::Subscriber(shortened(words.word(0)).to_ascii_lowercase())
 }
 
 fn unknown(words: &Words) -> CommandError {

@@ -12,12 +12,14 @@ use tokio::{
 
 use super::{
     Front,
+    channels::{CHANNELS_MAX, Channels},
     command::{self, Ask, Command},
     perform::perform,
     pipeline::{Claim, Pipeline},
-    reply::Reply,
+    reply::{Protocol, Reply},
     request::{Intake, RequestError},
-    session::{Next, Session},
+    session::{Change, Listens, Next, Session},
+    subscriber::{self, Heard, Subscriber},
 };
 use crate::http::Backend;
 
@@ -37,7 +39,7 @@ const REQUEST_TICKS_MAX: u64 = 2;
 const WRITE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Why no more commands were begun.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 enum Pause {
     /// All that came has been begun.
     Starved,
@@ -45,6 +47,8 @@ enum Pause {
     Blocked,
     /// There is much to send.
     Full,
+    /// The connection's channels change.
+    Change(Change),
     /// Nothing more is taken from this client.
     Ended,
 }
@@ -72,22 +76,29 @@ pub(super) async fn serve<B: Backend>(
     stream.set_nodelay(true)?;
     let session = Session::new(id, peer, stream.local_addr()?, &front.secret);
     let idle_ticks_max = front.idle.as_secs().div_ceil(TICK.as_secs()).max(1);
+    let served = front.clone();
     let (intake, out) = (Intake::default(), BytesMut::new());
     let mut connection = Connection { front, stream, session, intake, out, held: None, ended: false };
     let mut pipeline = Pipeline::default();
+    let mut subscriber = Subscriber::new(connection.front.hub.bell());
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut quiet_ticks, mut partial_ticks) = (0_u64, 0_u64);
     loop {
-        let pause = connection.begin(&mut pipeline, perform)?;
+        let pause = connection.begin(&mut pipeline, perform, &subscriber.channels)?;
         while connection.out.len() < OUT_BYTES_MAX
             && let Some(reply) = poll_fn(|context| pipeline.poll_reply(context)).now_or_never()
         {
             connection.say(&reply)?;
         }
         connection.flush().await?;
-        if pause == Pause::Full {
-            continue;
+        match pause {
+            Pause::Full => continue,
+            Pause::Change(change) => {
+                connection.change(change, &mut subscriber).await?;
+                continue;
+            }
+            _ => {}
         }
         if pause == Pause::Ended && pipeline.is_empty() {
             return Ok(());
@@ -103,13 +114,22 @@ pub(super) async fn serve<B: Backend>(
                 quiet_ticks = 0;
                 connection.read()?;
             }
+            heard = subscriber.hear(|question| subscriber::ask(served.clone(), question)),
+                if !connection.ended && !subscriber.channels.is_empty() =>
+            {
+                quiet_ticks = 0;
+                for reply in &heard {
+                    connection.say(reply)?;
+                }
+            }
             _ = tick.tick() => {
                 quiet_ticks = quiet_ticks.saturating_add(1);
                 partial_ticks = partial_ticks.saturating_add(1);
                 let waits = pipeline.is_empty() && pause == Pause::Starved;
                 let begun = !connection.intake.is_empty() || connection.session.is_stranger();
                 let slow = begun && partial_ticks > REQUEST_TICKS_MAX;
-                if waits && (slow || quiet_ticks > idle_ticks_max) {
+                let idle = quiet_ticks > idle_ticks_max && subscriber.channels.is_empty();
+                if waits && (slow || idle) {
                     return Ok(());
                 }
             }
@@ -136,14 +156,17 @@ impl<B: Backend> Connection<B> {
         &mut self,
         pipeline: &mut Pipeline<F>,
         perform: impl Fn(Rc<Front<B>>, Ask) -> F,
+        channels: &Channels,
     ) -> io::Result<Pause> {
         loop {
+            let apart = !channels.is_empty() && self.session.protocol() == Protocol::Resp2;
+            let listens = if apart { Listens::Apart } else { Listens::No };
             if self.out.len() >= OUT_BYTES_MAX {
                 return Ok(Pause::Full);
             }
             let (claim, command) = match self.held.take() {
                 Some(held) => held,
-                None => match self.next() {
+                None => match self.next(listens) {
                     Ok(Some(next)) => next,
                     Ok(None) if self.ended => return Ok(Pause::Ended),
                     Ok(None) => return Ok(Pause::Starved),
@@ -162,7 +185,7 @@ impl<B: Backend> Connection<B> {
             self.front.counters.count_command();
             let next = match command {
                 Command::Ask(Ask::Answered(reply)) => Next::Answer(reply),
-                command => self.session.take(command, &self.front.secret),
+                command => self.session.take(command, listens, &self.front.secret),
             };
             let ask = match next {
                 Next::Answer(reply) if pipeline.is_empty() => {
@@ -176,20 +199,59 @@ impl<B: Backend> Connection<B> {
                     Ask::Answered(reply)
                 }
                 Next::Wait(ask) => ask,
+                Next::Change(change) => return Ok(Pause::Change(change)),
             };
             pipeline.start(claim, perform(self.front.clone(), ask));
         }
     }
 
     /// The next command that has arrived as a whole. What asks for nothing becomes its own error.
-    fn next(&mut self) -> Result<Option<(Claim, Command)>, RequestError> {
+    fn next(&mut self, listens: Listens) -> Result<Option<(Claim, Command)>, RequestError> {
         let Some(words) = self.intake.next(self.session.request_limits())? else {
             self.intake.shrink();
             return Ok(None);
         };
-        let command = command::parse(&words, &self.front.rules)
+        let command = command::parse(&words, &self.front.rules);
+        let command = command
+            .and_then(|command| match listens {
+                Listens::Apart if !command.suits_subscriber() => Err(command::unsuitable(&words)),
+                _ => Ok(command),
+            })
             .unwrap_or_else(|error| Command::Ask(Ask::Answered(Reply::error(error.to_string()))));
         Ok(Some((Claim::of(&command), command)))
+    }
+
+    /// Changes the connection's channels. Whoever has heard that it listens hears everything that is published from then on.
+    async fn change<H: Future<Output = Heard>>(
+        &mut self,
+        change: Change,
+        subscriber: &mut Subscriber<H>,
+    ) -> io::Result<()> {
+        match change {
+            Change::Add(channels) => {
+                for (name, key) in channels {
+                    let reply = if !subscriber.channels.takes(&name) {
+                        Reply::error(format!("ERR a connection listens to at most {CHANNELS_MAX} channels"))
+                    } else {
+                        match subscriber::newest(&self.front.backend, key).await {
+                            Ok(last) => subscriber.channels.add(name, key, last, &self.front.hub),
+                            Err(refused) => refused,
+                        }
+                    };
+                    self.say(&reply)?;
+                }
+            }
+            Change::Remove(names) => {
+                let names = if names.is_empty() { subscriber.channels.names() } else { names };
+                if names.is_empty() {
+                    self.say(&subscriber.channels.remove(None))?;
+                }
+                for name in names {
+                    self.say(&subscriber.channels.remove(Some(name)))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn say(&mut self, reply: &Reply) -> io::Result<()> {

@@ -5,6 +5,7 @@
 //! `connection` moves the bytes. Connections are served on the threads on which the objects live, so that reading one there
 //! passes no other thread. docs/redis.md describes the interface for users.
 
+pub mod channels;
 pub mod command;
 mod connection;
 mod info;
@@ -13,6 +14,9 @@ pub mod pipeline;
 pub mod reply;
 pub mod request;
 pub mod session;
+mod subscriber;
+#[cfg(test)]
+mod tests;
 
 use std::{
     io,
@@ -39,6 +43,7 @@ use crate::{
     secret::Secret,
     threads::Stage,
 };
+use channels::Hub;
 use command::Rules;
 
 /// How long the commands that have begun may take to end when the node stops.
@@ -83,6 +88,7 @@ struct Front<B> {
     connections_max: usize,
     idle: Duration,
     counters: Arc<Counters>,
+    hub: Arc<Hub>,
 }
 
 /// What has happened since the interface was opened, over all threads.
@@ -160,15 +166,15 @@ pub fn serve<B: Backend>(
     let addr = listener.local_addr().map_err(refuse)?;
     let (closing, told) = watch::channel(());
     let counters = Arc::new(Counters::new(config.connections_max));
-    let secret = Secret::new(token);
+    let (secret, hub) = (Secret::new(token), Arc::<Hub>::default());
     for thread in threads {
         let listener = listener.try_clone().map_err(refuse)?;
-        let (backend, secret, counters, told) =
-            (backend.clone(), secret.clone(), counters.clone(), told.clone());
+        let (backend, secret, told) = (backend.clone(), secret.clone(), told.clone());
+        let (counters, hub) = (counters.clone(), hub.clone());
         let rules = Rules { limits: limits.clone(), ttl_seconds_max: replication.ttl_seconds_max };
         let (connections_max, idle) = (config.connections_max, Duration::from_secs(config.idle_seconds));
         thread.run(move || {
-            let front = Front { backend, rules, secret, connections_max, idle, counters };
+            let front = Front { backend, rules, secret, connections_max, idle, counters, hub };
             spawn_local(accept(listener, Rc::new(front), told));
         });
     }

@@ -9,7 +9,7 @@ use comet_runtime::{
 };
 use futures_util::{StreamExt, stream};
 
-use super::{Front, command::Ask, info, reply::Reply};
+use super::{Front, command::Ask, info, reply::Reply, subscriber};
 use crate::{http::Backend, key_text::hex};
 
 /// Keys of one command that are asked for at the same time.
@@ -38,6 +38,7 @@ pub(super) async fn perform<B: Backend>(front: Rc<Front<B>>, ask: Ask) -> Reply 
             let replicas = backend.inspect(key).await;
             replicas.map(|replicas| Reply::List(replicas.iter().map(inspected).collect()))
         }
+        Ask::Publish(key, message) => Ok(subscriber::publish(&front, key, message).await),
         Ask::Info => Ok(info::reply(&front).await),
     };
     done.unwrap_or_else(|refusal| Reply::refusal(&refusal))

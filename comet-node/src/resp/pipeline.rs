@@ -68,7 +68,11 @@ impl Claim {
         match command {
             Command::Ask(ask) => Self::of_ask(ask),
             // These change what replies look like or what may be asked.
-            Command::Hello(_) | Command::Auth(_) | Command::Quit => Self::Everything,
+            Command::Hello(_)
+            | Command::Auth(_)
+            | Command::Quit
+            | Command::Subscribe(_)
+            | Command::Unsubscribe(_) => Self::Everything,
             _ => Self::Nothing,
         }
     }
@@ -80,6 +84,7 @@ impl Claim {
             }
             Ask::GetMany(keys) | Ask::Exists(keys) => Self::Read(Keys::of(keys)),
             Ask::Put(put) => Self::Write(Keys::One(put.key)),
+            Ask::Publish(key, _) => Self::Write(Keys::One(*key)),
             Ask::PutMany(puts) => Self::Write(Keys::Many(puts.iter().map(|put| put.key).collect())),
             Ask::Delete(keys) => Self::Write(Keys::of(keys)),
             Ask::Info | Ask::Answered(_) | Ask::WrongToken => Self::Nothing,

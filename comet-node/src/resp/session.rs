@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use comet_routing::Key;
 
 use super::{
     command::{Ask, Client, Command, Hello},
@@ -32,6 +33,26 @@ pub enum Next {
     Farewell(Reply),
     /// It waits for the swarm or the node.
     Wait(Ask),
+    /// The connection's channels change.
+    Change(Change),
+}
+
+/// Whether a connection is given over to its channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listens {
+    /// It asks and is answered.
+    No,
+    /// In RESP2 a connection that listens does nothing else, and is answered in another form.
+    Apart,
+}
+
+/// How a connection's channels change.
+#[derive(Debug, PartialEq)]
+pub enum Change {
+    /// It listens to these, too.
+    Add(Vec<(Bytes, Key)>),
+    /// It listens to these no longer; to none, if there are none.
+    Remove(Vec<Bytes>),
 }
 
 /// One connection's state.
@@ -78,13 +99,19 @@ impl Session {
 
     /// Takes a command. The caller has seen to it that a command which changes what replies look like, or what may be
     /// asked, is taken when those before it have been answered.
-    pub fn take(&mut self, command: Command, secret: &Secret) -> Next {
+    pub fn take(&mut self, command: Command, listens: Listens, secret: &Secret) -> Next {
         match command {
             Command::Auth(token) => self.auth(&token, secret),
             Command::Hello(hello) => self.hello(hello, secret),
             Command::Quit => Next::Farewell(Reply::OK),
             _ if self.is_stranger() => Next::Answer(Reply::error(NO_AUTH)),
             Command::Ask(ask) => Next::Wait(ask),
+            Command::Subscribe(channels) => Next::Change(Change::Add(channels)),
+            Command::Unsubscribe(names) => Next::Change(Change::Remove(names)),
+            Command::Ping(text) if listens == Listens::Apart => {
+                let text = text.unwrap_or_default();
+                Next::Answer(Reply::List(vec![Reply::text("pong"), Reply::Bulk(text)]))
+            }
             Command::Ping(None) => Next::Answer(Reply::Simple("PONG")),
             Command::Ping(Some(text)) | Command::Echo(text) => Next::Answer(Reply::Bulk(text)),
             Command::Select => Next::Answer(Reply::OK),

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use bytes::Bytes;
 use comet_routing::Key;
 use comet_runtime::{REPLICAS_MAX, Refusal, Value, dht::Put};
 use comet_store::Code;
@@ -108,6 +109,25 @@ pub(super) fn perform(words: &Words, rules: &Rules) -> Result<Command, CommandEr
         _ => return Err(CommandError::Syntax),
     };
     Ok(Command::Ask(Ask::Perform(key, payload)))
+}
+
+/// `PUBLISH channel message`
+pub(super) fn publish(words: &Words, rules: &Rules) -> Result<Command, CommandError> {
+    let message = words.shared(2);
+    fits("the message", message.len(), rules.limits.value_bytes)?;
+    Ok(Command::Ask(Ask::Publish(key(words.word(1), rules)?, message)))
+}
+
+/// `SUBSCRIBE channel [channel …]`
+pub(super) fn subscribe(words: &Words, rules: &Rules) -> Result<Command, CommandError> {
+    // A copy of the name: it stays, and what came with it goes.
+    let channel = |word: &[u8]| Ok((Bytes::copy_from_slice(word), key(word, rules)?));
+    words.from(1).map(channel).collect::<Result<_, _>>().map(Command::Subscribe)
+}
+
+/// `UNSUBSCRIBE [channel …]`
+pub(super) fn unsubscribe(words: &Words, _rules: &Rules) -> Result<Command, CommandError> {
+    Ok(Command::Unsubscribe(words.from(1).map(Bytes::copy_from_slice).collect()))
 }
 
 fn key(word: &[u8], rules: &Rules) -> Result<Key, CommandError> {
