@@ -5,6 +5,10 @@ use comet_node::{
     http::is_put_body,
     json::{from_json, to_json},
     key_text::KeyText,
+    resp::{
+        command::{self, Rules},
+        request::{Intake, RequestError, RequestLimits},
+    },
     tracker,
     wire::{Request, decode_answer, encode_answer},
 };
@@ -57,6 +61,25 @@ pub(super) fn announce(query: &[u8]) {
     let Ok(query) = std::str::from_utf8(query) else { return };
     tracker::is_announce(query);
     tracker::is_scrape(query);
+}
+
+/// What a Redis client sends. However it is cut, the same requests are in it.
+pub(super) fn resp(bytes: &[u8]) {
+    let rules = Rules { limits: Limits::default(), ttl_seconds_max: 2_592_000 };
+    let read = |piece: usize| -> Result<Vec<Vec<Vec<u8>>>, RequestError> {
+        let (mut intake, mut requests) = (Intake::default(), Vec::new());
+        for piece in bytes.chunks(piece) {
+            intake.buffer().extend_from_slice(piece);
+            while let Some(words) = intake.next(RequestLimits::CLIENT)? {
+                // Whatever it asks for, or does not, is an outcome.
+                drop(command::parse(&words, &rules));
+                requests.push(words.from(0).map(<[u8]>::to_vec).collect());
+            }
+        }
+        Ok(requests)
+    };
+    let (whole, cut) = (read(bytes.len().max(1)), read(3));
+    assert!(whole == cut || whole.is_err() && cut.is_err(), "{whole:?} is {cut:?} in pieces");
 }
 
 /// A configuration file.

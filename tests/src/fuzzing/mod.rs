@@ -21,6 +21,7 @@ pub const TARGETS: &[Target] = &[
     ("lookup", routing::lookup),
     ("put_body", decoders::put_body),
     ("request", decoders::request),
+    ("resp", decoders::resp),
     ("stored", comet_store::simulation::read_stored),
     ("table", routing::table),
     ("value", decoders::value),
