@@ -93,7 +93,11 @@ pub(super) async fn serve<B: Backend>(
         }
         connection.flush().await?;
         match pause {
-            Pause::Full => continue,
+            Pause::Full => {
+                // A client that keeps up with its replies leaves no other gap for the objects of this thread.
+                tokio::task::yield_now().await;
+                continue;
+            }
             Pause::Change(change) => {
                 connection.change(change, &mut subscriber).await?;
                 continue;

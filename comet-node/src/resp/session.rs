@@ -179,3 +179,79 @@ impl Session {
         format!("id={id} addr={peer} laddr={own} name={name} db=0 user=default resp={version}\n")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKEN: &str = "correct-horse-battery-staple-0123";
+
+    fn session(secret: &Secret) -> Session {
+        let addr = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        Session::new(7, addr(40_000), addr(7379), secret)
+    }
+
+    fn said(session: &mut Session, command: Command, secret: &Secret) -> Reply {
+        match session.take(command, Listens::No, secret) {
+            Next::Answer(reply) => reply,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn hello(protocol: Option<Protocol>, token: Option<&'static str>, name: Option<&'static str>) -> Command {
+        Command::Hello(Hello { protocol, token: token.map(Bytes::from), name: name.map(Bytes::from) })
+    }
+
+    #[test]
+    fn a_stranger_may_show_the_token_greet_with_it_and_leave() {
+        let secret = Secret::new(Some(TOKEN));
+        let mut session = session(&secret);
+        assert_eq!(session.request_limits(), RequestLimits::STRANGER);
+        for command in
+            [Command::Ping(None), Command::Ask(Ask::Info), Command::Client(Client::Id), Command::Select]
+        {
+            assert_eq!(said(&mut session, command, &secret), Reply::error(NO_AUTH));
+        }
+        let greeting = hello(Some(Protocol::Resp3), None, None);
+        assert_eq!(said(&mut session, greeting, &secret), Reply::error(NO_AUTH_HELLO));
+        assert_eq!(session.protocol(), Protocol::Resp2);
+        assert_eq!(session.take(Command::Quit, Listens::No, &secret), Next::Farewell(Reply::OK));
+        let wrong = session.take(Command::Auth(Bytes::from_static(b"wrong")), Listens::No, &secret);
+        assert_eq!((wrong, session.is_stranger()), (Next::Wait(Ask::WrongToken), true));
+        assert_eq!(said(&mut session, Command::Auth(TOKEN.into()), &secret), Reply::OK);
+        assert_eq!(session.request_limits(), RequestLimits::CLIENT);
+        assert_eq!(said(&mut session, Command::Client(Client::Id), &secret), Reply::Int(7));
+    }
+
+    #[test]
+    fn a_greeting_with_a_wrong_token_changes_nothing() {
+        let secret = Secret::new(Some(TOKEN));
+        let mut session = session(&secret);
+        let greeting = hello(Some(Protocol::Resp3), Some("wrong"), Some("me"));
+        assert_eq!(session.take(greeting, Listens::No, &secret), Next::Wait(Ask::WrongToken));
+        assert_eq!((session.protocol(), session.is_stranger()), (Protocol::Resp2, true));
+        let greeting = hello(Some(Protocol::Resp3), Some(TOKEN), Some("me"));
+        assert!(matches!(said(&mut session, greeting, &secret), Reply::Map(_)));
+        assert_eq!((session.protocol(), session.is_stranger()), (Protocol::Resp3, false));
+    }
+
+    #[test]
+    fn a_connection_is_told_its_name_and_its_line() {
+        let secret = Secret::new(None);
+        let mut session = session(&secret);
+        assert_eq!(said(&mut session, Command::Client(Client::Name), &secret), Reply::Null);
+        let set = Command::Client(Client::SetName(Bytes::from_static(b"me")));
+        assert_eq!(said(&mut session, set, &secret), Reply::OK);
+        assert_eq!(said(&mut session, Command::Client(Client::Name), &secret), Reply::text("me"));
+        let line = "id=7 addr=127.0.0.1:40000 laddr=127.0.0.1:7379 name=me db=0 user=default resp=2\n";
+        assert_eq!(said(&mut session, Command::Client(Client::Line), &secret), Reply::text(line));
+    }
+
+    #[test]
+    fn without_a_token_to_show_showing_one_is_a_mistake_but_no_obstacle() {
+        let secret = Secret::new(None);
+        let mut session = session(&secret);
+        assert_eq!(said(&mut session, Command::Auth(TOKEN.into()), &secret), Reply::error(NO_PASSWORD));
+        assert!(matches!(said(&mut session, hello(None, Some("any"), None), &secret), Reply::Map(_)));
+    }
+}
