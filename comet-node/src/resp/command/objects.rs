@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use comet_routing::Key;
-use comet_runtime::{REPLICAS_MAX, Refusal, Value, dht::Put};
+use comet_runtime::{
+    REPLICAS_MAX, Refusal, Value,
+    dht::{Expected, Put},
+};
 use comet_store::Code;
 
 use super::{Ask, Command, CommandError, Rules, number};
@@ -154,6 +157,7 @@ fn plain(words: &Words, at: usize, rules: &Rules) -> Result<Put, CommandError> {
         ttl: Some(Duration::from_secs(rules.ttl_seconds_max)),
         replicas: None,
         owner: None,
+        expected: Expected::Any,
         deadline: None,
     })
 }
