@@ -270,3 +270,26 @@ impl Dht for TestSwarm {
         ready(if found.is_empty() { Err(Refusal::NotFound) } else { Ok(found) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use comet_store::Expected;
+
+    use super::*;
+
+    #[test]
+    fn a_put_takes_the_place_of_what_it_expects_and_of_nothing_else() {
+        let (swarm, key) = (TestSwarm::seeded(1), Key::of("n"));
+        let put = |n: i64, expected| swarm.put_expecting(0, key, &Value::Int(n), None, expected);
+        assert_eq!(put(1, Expected::Absent), Ok(()));
+        let nearest = swarm.inner.borrow().closest(&key, 1)[0];
+        let held = || swarm.inner.borrow().hosts[nearest].version(&key, swarm.now_ms());
+        let first = held();
+        assert_eq!(put(2, Expected::Absent), Err(Refusal::Conflict { held: first }));
+        let expected = Expected::Version(first.expect("it is held"));
+        assert_eq!(put(2, expected), Ok(()));
+        assert_eq!(put(3, expected), Err(Refusal::Conflict { held: held() }));
+        assert_eq!(swarm.get("n"), Ok(Value::Int(2)));
+        assert_eq!(put(3, Expected::Any), Ok(()), "the control: nothing is expected");
+    }
+}

@@ -185,6 +185,27 @@ fn whatever_an_owner_did_not_sign_is_refused() {
 }
 
 #[test]
+fn a_condition_is_judged_with_the_put_and_only_its_owner_claims_an_owned_key() {
+    let version = Version { sequence: 4, hash: [4; 32] };
+    for (expected, met) in [(None, Expected::Absent), (Some(version), Expected::Version(version))] {
+        let condition = Condition { expected: met, ticket: 9 };
+        let put = Request::PutIf { object: signed_object(), expected, ticket: 9, trail: trail() };
+        let Ok((_, Visit::Put { condition: Some(of_put), .. })) = admit(put) else { panic!("a put") };
+        let claim = Request::Claim { object: signed_object(), expected, ticket: 9 };
+        let Ok((_, Visit::Claim { condition: of_claim, version, .. })) = admit(claim) else {
+            panic!("a claim")
+        };
+        assert_eq!((*of_put, *of_claim, version.sequence), (condition, condition, 5));
+    }
+    let claim = |object| admit(Request::Claim { object, expected: None, ticket: 9 });
+    let unsigned = Object { ownership: None, ..signed_object() };
+    assert!(matches!(claim(unsigned), Err(Refusal::NotOwner(_))));
+    let forged = Object { sequence: 6, ..signed_object() };
+    assert!(matches!(claim(forged), Err(Refusal::NotOwner(_))));
+    assert!(claim(object()).is_ok(), "the control: nobody owns it");
+}
+
+#[test]
 fn a_signature_on_a_public_key_is_nonsense() {
     let object = Object { ownership: signed_object().ownership, ..object() };
     assert!(matches!(put(object), Err(Refusal::Invalid(_))));
