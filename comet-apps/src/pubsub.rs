@@ -124,10 +124,15 @@ impl Topic {
 
     /// What was published after message `after`; with `None` nothing but the number of the newest.
     pub async fn news(&self, dht: &impl Dht, after: Option<i64>) -> Result<News, AppError> {
-        let after = after.map(|after| ("after".into(), after.into()));
-        let payload = Value::map(after.into_iter().chain([("news".into(), true.into())]));
-        let answer = ask(dht, self.key, Some(payload)).await?;
+        let answer = ask(dht, self.key, Some(Self::question(after))).await?;
         News::decode(&answer).ok_or(AppError::Unexpected(answer))
+    }
+
+    /// The payload of a get that asks what was published after message `after`; with `None` nothing but the number of
+    /// the newest.
+    pub fn question(after: Option<i64>) -> Value {
+        let after = after.map(|after| ("after".into(), after.into()));
+        Value::map(after.into_iter().chain([("news".into(), true.into())]))
     }
 
     /// The payload of a get that subscribes: with it goes a callback key, at which the news is put.

@@ -83,6 +83,8 @@ fn redis_cli_sets_gets_and_deletes_and_is_told_what_it_got_wrong() {
     for line in ["# Server", "redis_version:", "connected_clients:1", "db0:keys=1,expires=1"] {
         assert!(info.contains(line), "{line} is not in {info}");
     }
+    let clients = redis_cli(&node, &[], "INFO clients\n");
+    assert!(clients.starts_with("# Clients") && !clients.contains("# Server"), "{clients}");
     let seen = node.command(&["get", "greeting", "--raw"]);
     assert_eq!(seen.out, "hello world", "what redis-cli set the command line reads");
 }

@@ -435,6 +435,7 @@ mod tests {
             ("swarm --nodes 0", ErrorKind::ValueValidation),
             ("run --listen here", ErrorKind::ValueValidation),
             ("run --tracker 6969", ErrorKind::ValueValidation),
+            ("run --resp 7379", ErrorKind::ValueValidation),
             ("gett k", ErrorKind::InvalidSubcommand),
             ("", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
         ] {

@@ -12,6 +12,7 @@ use std::{
 use bytes::Bytes;
 use comet_apps::News;
 use comet_routing::Key;
+use comet_store::Version;
 use tokio::sync::broadcast;
 
 use super::reply::Reply;
@@ -81,9 +82,18 @@ pub struct Channels(BTreeMap<Bytes, Channel>);
 
 struct Channel {
     listener: Listener,
-    /// The last message that was passed on.
-    after: i64,
+    /// The last message that was passed on, or that was there before.
+    heard: Heard,
     asking: Asking,
+}
+
+/// How far a topic has been heard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// The put that made the topic, if there is one: a topic that expired and was made anew counts from the beginning.
+    pub version: Option<Version>,
+    /// The number of the last message.
+    pub last: i64,
 }
 
 /// Whether a topic has to be asked.
@@ -131,9 +141,9 @@ impl Channels {
         self.0.len() < CHANNELS_MAX || self.0.contains_key(name)
     }
 
-    /// Adds a channel whose newest message has this number; returns what the client hears.
-    pub fn add(&mut self, name: Bytes, key: Key, last: i64, hub: &Arc<Hub>) -> Reply {
-        let channel = || Channel { listener: hub.clone().listener(key), after: last, asking: Asking::Rest };
+    /// Adds a channel that is heard from there on; returns what the client hears.
+    pub fn add(&mut self, name: Bytes, key: Key, heard: Heard, hub: &Arc<Hub>) -> Reply {
+        let channel = || Channel { listener: hub.clone().listener(key), heard, asking: Asking::Rest };
         self.0.entry(name.clone()).or_insert_with(channel);
         self.change("subscribe", Reply::Bulk(name))
     }
@@ -168,27 +178,28 @@ impl Channels {
         let due = self.0.iter_mut().filter(|(_, channel)| channel.asking == Asking::Due);
         let ask = |(name, channel): (&Bytes, &mut Channel)| {
             channel.asking = Asking::Asked;
-            Question { name: name.clone(), key: channel.listener.key, after: channel.after }
+            Question { name: name.clone(), key: channel.listener.key, after: channel.heard.last }
         };
         due.map(ask).collect()
     }
 
-    /// Takes the answer to a question, or `None` if there was none; returns what the client hears.
-    pub fn answer(&mut self, name: &Bytes, news: Option<News>) -> Vec<Reply> {
+    /// Takes the answer to a question, with the version of the topic, or `None` if there was none; returns what the client
+    /// hears.
+    pub fn answer(&mut self, name: &Bytes, news: Option<(Version, News)>) -> Vec<Reply> {
         // It may have been given up meanwhile.
         let Some(channel) = self.0.get_mut(name) else { return Vec::new() };
         channel.asking = if channel.asking == Asking::AskedAndDue { Asking::Due } else { Asking::Rest };
-        let Some(news) = news else { return Vec::new() };
-        // A topic that expired and was made anew counts from the beginning.
-        if news.last < channel.after {
-            channel.after = 0;
-            if news.last > 0 {
-                channel.asking = Asking::Due;
-            }
+        let Some((version, news)) = news else { return Vec::new() };
+        if channel.heard.version.is_some_and(|known| known < version) {
+            channel.heard = Heard { version: Some(version), last: 0 };
+            // The question was put to the old one.
+            channel.asking = Asking::Due;
             return Vec::new();
         }
-        let after = channel.after;
-        channel.after = news.last;
+        let after = channel.heard.last;
+        // A replica that is behind has nothing to tell, and must not make the others repeat themselves.
+        let version = channel.heard.version.or(Some(version));
+        channel.heard = Heard { version, last: after.max(news.last) };
         let messages = news.messages.into_iter().filter(|message| message.number > after);
         let heard = messages.map(|message| {
             let word = Reply::Bulk(Bytes::from_static(b"message"));
@@ -208,10 +219,18 @@ mod tests {
         Bytes::from_static(text.as_bytes())
     }
 
-    fn news(last: i64, numbers: &[i64]) -> Option<News> {
+    fn made(sequence: u64) -> Version {
+        Version { sequence, hash: [0; 32] }
+    }
+
+    fn news_of(sequence: u64, last: i64, numbers: &[i64]) -> Option<(Version, News)> {
         let message = |number: &i64| Message { number: *number, value: (*number).into() };
         let messages = numbers.iter().map(message).collect();
-        Some(News { last, messages, forgotten: 0, granted_seconds: None })
+        Some((made(sequence), News { last, messages, forgotten: 0, granted_seconds: None }))
+    }
+
+    fn news(last: i64, numbers: &[i64]) -> Option<(Version, News)> {
+        news_of(1, last, numbers)
     }
 
     fn heard(number: i64) -> Reply {
@@ -221,7 +240,7 @@ mod tests {
     /// One channel, `a`, that has heard five messages.
     fn channels(hub: &Arc<Hub>) -> Channels {
         let mut channels = Channels::default();
-        let told = channels.add(name("a"), Key::of("a"), 5, hub);
+        let told = channels.add(name("a"), Key::of("a"), Heard { version: Some(made(1)), last: 5 }, hub);
         assert_eq!(told, Reply::Push(vec![Reply::text("subscribe"), Reply::text("a"), Reply::Int(1)]));
         channels
     }
@@ -254,9 +273,19 @@ mod tests {
     #[test]
     fn a_topic_that_was_made_anew_is_heard_from_its_beginning() {
         let mut channels = channels(&Arc::default());
-        assert_eq!(channels.answer(&name("a"), news(1, &[])), []);
+        assert_eq!(channels.answer(&name("a"), news_of(2, 1, &[])), []);
         assert_eq!(channels.questions().first().map(|question| question.after), Some(0));
-        assert_eq!(channels.answer(&name("a"), news(1, &[1])), [heard(1)]);
+        assert_eq!(channels.answer(&name("a"), news_of(2, 1, &[1])), [heard(1)]);
+    }
+
+    #[test]
+    fn a_replica_that_is_behind_makes_nothing_be_heard_twice() {
+        let mut channels = channels(&Arc::default());
+        assert_eq!(channels.answer(&name("a"), news(6, &[6])), [heard(6)]);
+        assert_eq!(channels.answer(&name("a"), news(4, &[])), []);
+        channels.ring(None);
+        assert_eq!(channels.questions().first().map(|question| question.after), Some(6));
+        assert_eq!(channels.answer(&name("a"), news(7, &[7])), [heard(7)]);
     }
 
     #[test]
@@ -279,7 +308,7 @@ mod tests {
         let (hub, mut channels) = (Arc::default(), Channels::default());
         for n in 0..CHANNELS_MAX {
             assert!(channels.takes(&name("more")));
-            channels.add(n.to_string().into(), Key::of("a"), 0, &hub);
+            channels.add(n.to_string().into(), Key::of("a"), Heard::default(), &hub);
         }
         assert!(!channels.takes(&name("more")));
         assert!(channels.takes(&name("0")));

@@ -107,8 +107,8 @@ pub enum Ask {
     Inspect(Key),
     /// PUBLISH
     Publish(Key, Bytes),
-    /// INFO
-    Info,
+    /// INFO, of these sections in small letters, or of all.
+    Info(Vec<String>),
     /// What has been answered already and waits for its turn.
     Answered(Reply),
     /// A wrong token: refused, after a pause.
@@ -247,8 +247,9 @@ fn quit(_words: &Words, _rules: &Rules) -> Result<Command, CommandError> {
     Ok(Command::Quit)
 }
 
-fn info(_words: &Words, _rules: &Rules) -> Result<Command, CommandError> {
-    Ok(Command::Ask(Ask::Info))
+fn info(words: &Words, _rules: &Rules) -> Result<Command, CommandError> {
+    let sections = words.from(1).map(|word| String::from_utf8_lossy(word).to_ascii_lowercase());
+    Ok(Command::Ask(Ask::Info(sections.collect())))
 }
 
 fn select(words: &Words, _rules: &Rules) -> Result<Command, CommandError> {

@@ -3,7 +3,7 @@
 use std::{future::poll_fn, io, net::SocketAddr, rc::Rc, time::Duration};
 
 use bytes::{Buf, BytesMut};
-use futures_util::FutureExt;
+use futures_util::{FutureExt, StreamExt, stream};
 use tokio::{
     net::TcpStream,
     sync::watch,
@@ -19,7 +19,7 @@ use super::{
     reply::{Protocol, Reply},
     request::{Intake, RequestError},
     session::{Change, Listens, Next, Session},
-    subscriber::{self, Heard, Subscriber},
+    subscriber::{self, Subscriber, Told},
 };
 use crate::http::Backend;
 
@@ -28,6 +28,9 @@ const OUT_BYTES_MAX: usize = 256 * 1024;
 
 /// The memory for replies that a connection keeps when there are none, in bytes.
 const OUT_BYTES_KEPT: usize = 16 * 1024;
+
+/// Topics that are asked at the same time when somebody begins to listen.
+const CHANNELS_AT_ONCE: usize = 16;
 
 /// How often a connection looks whether it waits in vain.
 const TICK: Duration = Duration::from_secs(5);
@@ -226,21 +229,28 @@ impl<B: Backend> Connection<B> {
     }
 
     /// Changes the connection's channels. Whoever has heard that it listens hears everything that is published from then on.
-    async fn change<H: Future<Output = Heard>>(
+    async fn change<H: Future<Output = Told>>(
         &mut self,
         change: Change,
         subscriber: &mut Subscriber<H>,
     ) -> io::Result<()> {
         match change {
             Change::Add(channels) => {
-                for (name, key) in channels {
-                    let reply = if !subscriber.channels.takes(&name) {
-                        Reply::error(format!("ERR a connection listens to at most {CHANNELS_MAX} channels"))
-                    } else {
-                        match subscriber::newest(&self.front.backend, key).await {
-                            Ok(last) => subscriber.channels.add(name, key, last, &self.front.hub),
-                            Err(refused) => refused,
+                let front = self.front.clone();
+                let ask = |(name, key)| {
+                    let newest = subscriber::newest(&front.backend, key);
+                    newest.map(move |heard| (name, key, heard))
+                };
+                let mut asking = stream::iter(channels).map(ask).buffered(CHANNELS_AT_ONCE);
+                while let Some((name, key, heard)) = asking.next().await {
+                    let reply = match heard {
+                        Ok(heard) if subscriber.channels.takes(&name) => {
+                            subscriber.channels.add(name, key, heard, &front.hub)
                         }
+                        Ok(_) => Reply::error(format!(
+                            "ERR a connection listens to at most {CHANNELS_MAX} channels"
+                        )),
+                        Err(refused) => refused,
                     };
                     self.say(&reply)?;
                 }

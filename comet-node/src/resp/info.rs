@@ -5,11 +5,18 @@ use std::{fmt::Write, sync::atomic::Ordering};
 use super::{Front, reply::Reply, session::REDIS_VERSION};
 use crate::http::Backend;
 
-/// The sections that Redis has and a node can fill.
-pub(super) async fn reply<B: Backend>(front: &Front<B>) -> Reply {
+/// Names that stand for all sections.
+const ALL: [&str; 3] = ["all", "default", "everything"];
+
+/// The sections that Redis has and a node can fill, or those of them that are asked for.
+pub(super) async fn reply<B: Backend>(front: &Front<B>, asked: &[String]) -> Reply {
     let node = front.backend.node().await;
     let mut text = String::new();
+    let whole = asked.is_empty() || asked.iter().any(|asked| ALL.contains(&asked.as_str()));
     let mut section = |title: &str, fields: &[(&str, String)]| {
+        if !whole && !asked.iter().any(|asked| title.eq_ignore_ascii_case(asked)) {
+            return;
+        }
         // Writing to a string does not fail.
         let _ = write!(text, "# {title}\r\n");
         for (name, value) in fields {

@@ -39,7 +39,7 @@ pub(super) async fn perform<B: Backend>(front: Rc<Front<B>>, ask: Ask) -> Reply 
             replicas.map(|replicas| Reply::List(replicas.iter().map(inspected).collect()))
         }
         Ask::Publish(key, message) => Ok(subscriber::publish(&front, key, message).await),
-        Ask::Info => Ok(info::reply(&front).await),
+        Ask::Info(sections) => Ok(info::reply(&front, &sections).await),
     };
     done.unwrap_or_else(|refusal| Reply::refusal(&refusal))
 }

@@ -87,7 +87,7 @@ impl Claim {
             Ask::Publish(key, _) => Self::Write(Keys::One(*key)),
             Ask::PutMany(puts) => Self::Write(Keys::Many(puts.iter().map(|put| put.key).collect())),
             Ask::Delete(keys) => Self::Write(Keys::of(keys)),
-            Ask::Info | Ask::Answered(_) | Ask::WrongToken => Self::Nothing,
+            Ask::Info(_) | Ask::Answered(_) | Ask::WrongToken => Self::Nothing,
         }
     }
 

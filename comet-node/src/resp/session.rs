@@ -207,9 +207,12 @@ mod tests {
         let secret = Secret::new(Some(TOKEN));
         let mut session = session(&secret);
         assert_eq!(session.request_limits(), RequestLimits::STRANGER);
-        for command in
-            [Command::Ping(None), Command::Ask(Ask::Info), Command::Client(Client::Id), Command::Select]
-        {
+        for command in [
+            Command::Ping(None),
+            Command::Ask(Ask::Info(Vec::new())),
+            Command::Client(Client::Id),
+            Command::Select,
+        ] {
             assert_eq!(said(&mut session, command, &secret), Reply::error(NO_AUTH));
         }
         let greeting = hello(Some(Protocol::Resp3), None, None);

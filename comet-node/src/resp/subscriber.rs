@@ -5,7 +5,11 @@ use std::{rc::Rc, time::Duration};
 use bytes::Bytes;
 use comet_apps::{AppError, News, Publisher, Topic};
 use comet_routing::Key;
-use comet_runtime::{Refusal, Value};
+use comet_runtime::{
+    Refusal, Value,
+    dht::{Get, Read},
+};
+use comet_store::Version;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::broadcast::{self, error::RecvError},
@@ -14,7 +18,7 @@ use tokio::{
 
 use super::{
     Front,
-    channels::{Channels, Question},
+    channels::{Channels, Heard, Question},
     reply::Reply,
 };
 use crate::http::Backend;
@@ -23,17 +27,17 @@ use crate::http::Backend;
 const POLL: Duration = Duration::from_secs(1);
 
 /// What a topic answered, and on which channel.
-pub(super) type Heard = (Bytes, Option<News>);
+pub(super) type Told = (Bytes, Option<(Version, News)>);
 
 /// A connection's channels, and the questions to them that are under way.
-pub(super) struct Subscriber<F: Future<Output = Heard>> {
+pub(super) struct Subscriber<F: Future<Output = Told>> {
     pub(super) channels: Channels,
     asking: FuturesUnordered<F>,
     bell: broadcast::Receiver<Key>,
     poll: Interval,
 }
 
-impl<F: Future<Output = Heard>> Subscriber<F> {
+impl<F: Future<Output = Told>> Subscriber<F> {
     pub(super) fn new(bell: broadcast::Receiver<Key>) -> Self {
         let mut poll = interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -62,18 +66,29 @@ impl<F: Future<Output = Heard>> Subscriber<F> {
 }
 
 /// Asks a topic for what came after the last message that is known.
-pub(super) async fn ask<B: Backend>(front: Rc<Front<B>>, question: Question) -> Heard {
+pub(super) async fn ask<B: Backend>(front: Rc<Front<B>>, question: Question) -> Told {
     let Question { name, key, after } = question;
-    let news = Topic::at(key).news(&front.backend, Some(after)).await;
-    (name, news.inspect_err(|error| log::debug!("a topic was not heard: {error}")).ok())
+    let told = news(&front.backend, key, Some(after)).await;
+    (name, told.inspect_err(|error| log::debug!("a topic was not heard: {error}")).ok())
 }
 
-/// The number of a topic's newest message; 0 if there is no topic yet.
-pub(super) async fn newest<B: Backend>(backend: &B, key: Key) -> Result<i64, Reply> {
-    match Topic::at(key).news(backend, None).await {
-        Ok(news) => Ok(news.last),
-        Err(AppError::Refused(Refusal::NotFound)) => Ok(0),
+/// From where on a topic is to be heard: from its beginning if there is none yet.
+pub(super) async fn newest<B: Backend>(backend: &B, key: Key) -> Result<Heard, Reply> {
+    match news(backend, key, None).await {
+        Ok((version, news)) => Ok(Heard { version: Some(version), last: news.last }),
+        Err(AppError::Refused(Refusal::NotFound)) => Ok(Heard::default()),
         Err(error) => Err(refused(error)),
+    }
+}
+
+/// What a topic tells, and which put made it.
+async fn news<B: Backend>(backend: &B, key: Key, after: Option<i64>) -> Result<(Version, News), AppError> {
+    let payload = Some(Topic::question(after));
+    let report = backend.get(Get { key, payload, read: Read::First, deadline: None }).await?;
+    let answer = report.answers.into_iter().next().ok_or(Refusal::NotFound)?;
+    match News::decode(&answer.value) {
+        Some(news) => Ok((answer.version, news)),
+        None => Err(AppError::Unexpected(answer.value)),
     }
 }
 
