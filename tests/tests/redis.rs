@@ -108,6 +108,22 @@ fn a_client_library_reads_and_writes_any_bytes_over_both_versions_of_the_protoco
 }
 
 #[test]
+fn of_many_clients_that_set_a_key_only_where_nothing_is_one_does() {
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let node = node(data.path(), &[], &[]);
+    let mut clients: Vec<Connection> = (0..8).map(|_| connect(&node, "")).collect();
+    let set = |client: &mut Connection| ask(client, &["SET", "lock", "mine", "NX", "EX", "60"]);
+    let answers: Vec<_> = std::thread::scope(|scope| {
+        let racing: Vec<_> = clients.iter_mut().map(|client| scope.spawn(|| set(client))).collect();
+        racing.into_iter().map(|client| client.join().expect("it asks")).collect()
+    });
+    assert_eq!(answers.iter().filter(|answer| **answer == Ok(Value::Okay)).count(), 1, "{answers:?}");
+    assert_eq!(answers.iter().filter(|answer| **answer == Ok(Value::Nil)).count(), 7, "{answers:?}");
+    let client = &mut clients[0];
+    assert_eq!(ask(client, &["SET", "lock", "yours"]), Ok(Value::Okay), "the control: without a condition");
+}
+
+#[test]
 fn a_pipeline_of_five_hundred_commands_is_answered_in_order() {
     let data = tempfile::tempdir().expect("a temporary directory");
     let node = node(data.path(), &[], &[]);

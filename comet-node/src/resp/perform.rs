@@ -29,7 +29,11 @@ pub(super) async fn perform<B: Backend>(front: Rc<Front<B>>, ask: Ask) -> Reply 
             get(backend, key, payload.map(|payload| *payload)).await.map(|value| Reply::of_value(&value))
         }
         Ask::GetMany(keys) => get_many(backend, keys).await,
-        Ask::Put(put) => backend.put(*put).await.map(|_| Reply::OK),
+        Ask::Put(put) => match backend.put(*put).await {
+            // What was to be set only where nothing is was not set.
+            Err(Refusal::Conflict { .. }) => Ok(Reply::Null),
+            stored => stored.map(|_| Reply::OK),
+        },
         Ask::PutMany(puts) => put_many(backend, puts).await,
         Ask::Delete(keys) => delete(backend, keys).await,
         Ask::Exists(keys) => exists(backend, keys).await,

@@ -43,12 +43,17 @@ pub(super) fn inspect(words: &Words, rules: &Rules) -> Result<Command, CommandEr
     Ok(Command::Ask(Ask::Inspect(key(words.word(1), rules)?)))
 }
 
-/// `SET key value [EX seconds | PX milliseconds]`
+/// `SET key value [NX] [EX seconds | PX milliseconds]`
 pub(super) fn set(words: &Words, rules: &Rules) -> Result<Command, CommandError> {
     let mut put = plain(words, 1, rules)?;
     let mut at = 3_usize;
     let mut timed = false;
     while at < words.len() {
+        if words.word(at).eq_ignore_ascii_case(b"nx") {
+            put.expected = Expected::Absent;
+            at = at.saturating_add(1);
+            continue;
+        }
         let unit_ms = match words.word(at) {
             option if option.eq_ignore_ascii_case(b"ex") => SECOND_MS,
             option if option.eq_ignore_ascii_case(b"px") => 1,

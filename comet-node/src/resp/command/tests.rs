@@ -1,7 +1,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use comet_runtime::{Value, dht::Put};
+use comet_runtime::{
+    Value,
+    dht::{Expected, Put},
+};
 use proptest::prelude::*;
 
 use super::*;
@@ -75,6 +78,13 @@ fn lifetimes_are_in_seconds_or_milliseconds_and_round_up() {
     assert_eq!(ttl("SET a b px 90001"), Some(91));
     assert_eq!(ttl("COMET.PUT a b CODE x"), None);
     assert_eq!(ttl("COMET.PUT a b CODE x TTL 60"), Some(60));
+}
+
+#[test]
+fn a_value_can_be_set_only_where_nothing_is() {
+    assert_eq!(put("SET a b").expected, Expected::Any);
+    let put = put("SET a b nx EX 90");
+    assert_eq!((put.expected, put.ttl), (Expected::Absent, Some(Duration::from_secs(90))));
 }
 
 #[test]
