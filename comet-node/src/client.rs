@@ -6,7 +6,6 @@ use actix::{Addr, Handler, Message, dev::ToEnvelope, prelude::*};
 use comet_routing::{Contact, Key, Router, actor::TableSize, clock::Clock};
 use comet_runtime::{
     Refusal,
-    actors::Directory,
     dht::{
         Delete, DeleteReport, Dht, Get, GetReport, Inspection, LogProof, LookupReport, Put, PutReport,
         ReplicaLog,
@@ -15,9 +14,10 @@ use comet_runtime::{
 use comet_store::{StoreError, StoreReader};
 
 use crate::{
-    actors::{Coordinator, DeleteObject, GetObject, InspectObject, LookUp, PutObject, ReadLogs},
+    actors::{Coordinator, DeleteObject, GetFurther, GetObject, InspectObject, LookUp, PutObject, ReadLogs},
     http::{Backend, Health, Metric, NodeReport},
     operation::{Company, OwnRole},
+    shortcut::{Reached, Shortcut},
     tracker::TrackerCounters,
     transport::Counters,
     upkeep::{UpkeepCounters, UpkeepCounts},
@@ -43,9 +43,9 @@ pub struct NodeFacts {
 pub struct Client {
     facts: Arc<NodeFacts>,
     coordinator: Addr<Coordinator>,
+    shortcut: Arc<Shortcut>,
     router: Addr<Router>,
     reader: StoreReader,
-    directory: Arc<Directory>,
     counters: Arc<Counters>,
     upkeep: Arc<UpkeepCounters>,
     tracker: Arc<TrackerCounters>,
@@ -55,14 +55,14 @@ impl Client {
     pub(crate) fn new(
         facts: NodeFacts,
         coordinator: Addr<Coordinator>,
+        shortcut: Shortcut,
         router: Addr<Router>,
         reader: StoreReader,
-        directory: Arc<Directory>,
         counters: Arc<Counters>,
         upkeep: Arc<UpkeepCounters>,
     ) -> Self {
-        let (facts, tracker) = (Arc::new(facts), Arc::default());
-        Self { facts, coordinator, router, reader, directory, counters, upkeep, tracker }
+        let (facts, shortcut, tracker) = (Arc::new(facts), Arc::new(shortcut), Arc::default());
+        Self { facts, coordinator, shortcut, router, reader, counters, upkeep, tracker }
     }
 
     /// The node, as peers know it.
@@ -101,7 +101,11 @@ impl Dht for Client {
     }
 
     async fn get(&self, get: Get) -> Result<GetReport, Refusal> {
-        self.ask(GetObject(get)).await
+        match self.shortcut.get(&get).await {
+            Reached::Over(result) => result,
+            Reached::Elsewhere(Some(own)) => self.ask(GetFurther { get, own }).await,
+            Reached::Elsewhere(None) => self.ask(GetObject(get)).await,
+        }
     }
 
     async fn delete(&self, delete: Delete) -> Result<DeleteReport, Refusal> {
@@ -135,7 +139,7 @@ impl Backend for Client {
             peers: self.peers().await as u64,
             records: totals.records,
             bytes: totals.bytes,
-            active_objects: self.directory.len() as u64,
+            active_objects: self.shortcut.replica.directory().len() as u64,
         }
     }
 
@@ -152,7 +156,7 @@ impl Backend for Client {
             Metric::gauge(
                 "comet_active_objects",
                 "Objects whose actor is running",
-                self.directory.len() as f64,
+                self.shortcut.replica.directory().len() as f64,
             ),
             Metric::counter("comet_peer_asks_total", "Requests sent to peers", count(&net.asks)),
             Metric::counter(

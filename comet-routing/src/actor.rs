@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     Admission, Contact, Diversity, Key, Lookup, LookupConfig, NodeId, Outcome, RoutingTable, Step, Suspicion,
-    TableConfig, Timeouts, clock::Clock, lost::Lost, probes::Probes,
+    TableConfig, TableView, Timeouts, clock::Clock, lost::Lost, probes::Probes,
 };
 
 /// Lookups that the node runs for itself at a time, to refresh its buckets.
@@ -260,6 +260,7 @@ pub struct Router {
     config: RouterConfig,
     outbound: Outbound,
     table: RoutingTable,
+    view: TableView,
     lookups: BTreeMap<u64, Running>,
     lookups_made: u64,
     queries: BTreeMap<u64, Query>,
@@ -306,6 +307,7 @@ impl Router {
             config,
             outbound,
             table: RoutingTable::new(own, config.table),
+            view: TableView::new(own, config.table),
             lookups: BTreeMap::new(),
             lookups_made: 0,
             queries: BTreeMap::new(),
@@ -318,6 +320,12 @@ impl Router {
             has_new_neighbour: false,
             alarm: None,
         }
+    }
+
+    /// Shows its table there.
+    #[must_use]
+    pub fn shown_in(self, view: TableView) -> Self {
+        Self { view, ..self }
     }
 
     /// Begins to look for this many live nodes close to a key.
@@ -427,6 +435,7 @@ impl Router {
         match self.table.on_answer(contact, now) {
             Admission::Waiting { ping: Some(to) } => self.ping(to),
             Admission::Wanted => self.probe(contact),
+            Admission::Crowded => self.view.show(&self.table),
             _ => {}
         }
     }
@@ -434,7 +443,9 @@ impl Router {
     fn on_reached(&mut self, contact: Contact) {
         self.probes.on_reached(&contact.id);
         self.find_again(&contact.id);
-        match self.table.on_reached(contact, self.clock.now()) {
+        let admission = self.table.on_reached(contact, self.clock.now());
+        self.view.show(&self.table);
+        match admission {
             Admission::Waiting { ping: Some(to) } => self.ping(to),
             Admission::Entered => {
                 let closest = self.table.closest(&self.own.as_key(), self.config.table.k);
@@ -467,6 +478,7 @@ impl Router {
                 ctx.run_later(after, move |actor, _| actor.ping(to));
             }
             Suspicion::Dropped { replacement } => {
+                self.view.show(&self.table);
                 known.into_iter().for_each(|known| self.lost.note(known, now));
                 replacement.into_iter().for_each(|to| self.probe(to));
             }

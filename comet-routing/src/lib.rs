@@ -39,6 +39,7 @@ mod survey;
 pub mod table;
 #[allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 pub mod timeouts;
+pub mod view;
 
 pub use actor::{Router, RouterConfig};
 pub use contact::{Contact, Prefix};
@@ -50,3 +51,4 @@ pub use rtt::Rtt;
 pub use survey::PATHS_MAX;
 pub use table::{Admission, RoutingTable, Suspicion, TableConfig};
 pub use timeouts::Timeouts;
+pub use view::TableView;

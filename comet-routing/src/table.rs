@@ -271,6 +271,14 @@ impl RoutingTable {
         entries.map(|entry| entry.contact).collect()
     }
 
+    /// The members that are perhaps nearer to `target` than this node is: nobody whose id differs from its own at an
+    /// earlier bit than the target does.
+    pub(crate) fn rivals(&self, target: &Key) -> impl Iterator<Item = &Contact> {
+        let split = target.distance_to(&self.own).leading_zeros();
+        let entries = self.buckets.range(split..).flat_map(|(_, bucket)| bucket.entries());
+        entries.map(|entry| &entry.contact)
+    }
+
     /// How many members there are.
     pub fn len(&self) -> usize {
         self.buckets.values().map(|bucket| bucket.entries().len()).sum()

@@ -38,7 +38,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use super::{Carry, CheckSoon};
 use crate::{
     config::ReplicationConfig,
-    operation::{Company, Gate, OwnRole, Pauses, Period, Rivals},
+    operation::{Company, Gate, OwnRole, OwnSaid, Pauses, Period, Rivals},
 };
 
 /// How often this node asks at most that the replicas of one object be seen to.
@@ -59,6 +59,16 @@ pub struct PutObject(pub Put);
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "Result<GetReport, Refusal>")]
 pub struct GetObject(pub Get);
+
+/// As [`GetObject`], of one answer, after the own replica was asked.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<GetReport, Refusal>")]
+pub struct GetFurther {
+    /// What to read.
+    pub get: Get,
+    /// What the own replica said.
+    pub own: OwnSaid,
+}
 
 /// Delete an object: see [`comet_runtime::dht::Dht::delete`].
 #[derive(Clone, Debug, Message)]
@@ -241,7 +251,16 @@ impl Handler<GetObject> for Coordinator {
 
     fn handle(&mut self, GetObject(get): GetObject, _: &mut Self::Context) -> Self::Result {
         let operation = self.begin(get.deadline);
-        Box::pin(async move { operation?.get(get).await })
+        Box::pin(async move { operation?.get(get, None).await })
+    }
+}
+
+impl Handler<GetFurther> for Coordinator {
+    type Result = ResponseFuture<Result<GetReport, Refusal>>;
+
+    fn handle(&mut self, GetFurther { get, own }: GetFurther, _: &mut Self::Context) -> Self::Result {
+        let operation = self.begin(get.deadline);
+        Box::pin(async move { operation?.get(get, Some(own)).await })
     }
 }
 

@@ -12,8 +12,8 @@ mod scout;
 mod tests;
 
 pub use coordinator::{
-    Access, Coordinator, CoordinatorConfig, DeleteObject, GetObject, InspectObject, LookUp, PutObject,
-    ReadLogs,
+    Access, Coordinator, CoordinatorConfig, DeleteObject, GetFurther, GetObject, InspectObject, LookUp,
+    PutObject, ReadLogs,
 };
 pub use courier::{Carry, Connect, Courier, CourierConfig, Overdue, RouterLinks};
 pub use prober::{DialBack, Prober};

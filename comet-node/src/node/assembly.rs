@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use actix::prelude::*;
 use comet_routing::{
-    Contact, PrivateRanges, Router, RouterConfig, TableConfig,
+    Contact, PrivateRanges, Router, RouterConfig, TableConfig, TableView,
     actor::{FindNode, Outbound},
     clock::Clock,
 };
@@ -35,6 +35,7 @@ use crate::{
     client::{Client, NodeFacts},
     config::{ContactPolicy, NodeConfig, PrivateNetworks},
     operation::{Company, Gate, OwnRole, RateLimits},
+    shortcut::Shortcut,
     threads::{Seat, Stage},
     transport::{Ask, Close, Counters, Greet, Probe, Received},
     upkeep::UpkeepCounters,
@@ -143,7 +144,8 @@ impl Assembly {
             Arc::new(Gate::new(config.node.network.clone(), config.limits.clone(), &config.replication));
 
         let prober = parts.start_prober(&self.router.address());
-        let router = parts.start_router(self.router, &courier_address, &prober);
+        let view = TableView::new(own.id, parts.router_config().table);
+        let router = parts.start_router(self.router, &courier_address, &prober, &view);
         let courier = parts.start_courier(self.courier, &router);
         let desk = Desk {
             own,
@@ -179,6 +181,17 @@ impl Assembly {
         let (find_node, neighbours) = (router.clone().recipient(), router.clone().recipient());
         let saved = parts.saved_contacts();
         let company = parts.company(&saved);
+        let shortcut = Shortcut {
+            own,
+            role: role.clone(),
+            replica: replica.clone(),
+            gate: gate.clone(),
+            view,
+            diversity,
+            replicas: config.replication.replicas.into(),
+            deadline: Duration::from_millis(config.replication.deadline_ms),
+            clock,
+        };
         let access = Access {
             own,
             gate,
@@ -199,7 +212,7 @@ impl Assembly {
         let facts = NodeFacts { own, network: config.node.network.clone(), company, role, clock };
         let Parts { reader, transport, store, .. } = parts;
         let client =
-            Client::new(facts, coordinator, router.clone(), reader, directory, transport.counters, upkeep);
+            Client::new(facts, coordinator, shortcut, router.clone(), reader, transport.counters, upkeep);
         Crew { client, bootstrap, router, transport: transport.close, shards, store }
     }
 }
@@ -297,6 +310,7 @@ impl Parts<'_> {
         seat: Seat<Router>,
         courier: &Addr<Courier>,
         prober: &Addr<Prober>,
+        view: &TableView,
     ) -> Addr<Router> {
         let config = self.router_config();
         let outbound = Outbound {
@@ -305,7 +319,8 @@ impl Parts<'_> {
             probe: prober.clone().recipient(),
         };
         let (own, clock, rng) = (self.own.id, self.clock, child(&mut self.rng));
-        self.stages.network.seat(seat, move || Router::new(own, clock, rng, config, outbound))
+        let view = view.clone();
+        self.stages.network.seat(seat, move || Router::new(own, clock, rng, config, outbound).shown_in(view))
     }
 
     /// How limits per network treat loopback and private addresses.

@@ -51,6 +51,15 @@ pub struct Period {
     pub deadline: Instant,
 }
 
+/// What this node's own replica said to a get before anybody else was asked.
+#[derive(Clone, Debug)]
+pub struct OwnSaid {
+    /// Why it did not answer.
+    pub refusal: Refusal,
+    /// What the get may still cause.
+    pub purse: Purse,
+}
+
 /// What came of asking one node.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Heard {

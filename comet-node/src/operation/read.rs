@@ -132,6 +132,12 @@ impl<T: Clone> Read<T> {
         Self { agreement: (self.reach / 2 + 1).max(AGREEMENT), ..self }
     }
 
+    /// This replica was asked before, and refused.
+    pub fn after(mut self, by: Contact, refusal: Refusal) -> Self {
+        self.roster.begin_with(by, Standing::Refused(refusal));
+        self
+    }
+
     /// The search found these live nodes, nearest first.
     pub fn on_found(&mut self, nodes: impl IntoIterator<Item = Contact>) {
         self.roster.settle_on(nodes);

@@ -92,6 +92,14 @@ impl<T> Roster<T> {
         Some(*contact)
     }
 
+    /// This node was asked before; it is a candidate whether it was known to be one or not.
+    pub(super) fn begin_with(&mut self, node: Contact, standing: Standing<T>) {
+        match self.find(&node.id) {
+            Some(unasked) => *unasked = standing,
+            None => self.candidates.push((node, standing)),
+        }
+    }
+
     /// The nearest doubtful node, if it is nearer than some node that was asked or if there are places that nobody
     /// else can take; from now on it is asked, and a suspect.
     pub(super) fn ask_doubtful(&mut self, places: usize, now: Instant) -> Option<Contact> {

@@ -21,7 +21,8 @@ use super::{
 };
 use crate::{
     operation::{
-        CANDIDATES_MAX, Gate, Plan, Purse, Read, ReadOutcome, Rule, Write, WriteOutcome, request::object_of,
+        CANDIDATES_MAX, Gate, OwnSaid, Plan, Purse, Read, ReadOutcome, Rule, Write, WriteOutcome,
+        request::object_of,
     },
     wire::{Object, Reply, Request},
 };
@@ -136,18 +137,24 @@ impl Operation {
         Ok((conversation, self.places(&key, copies).await?))
     }
 
-    /// Reads an object.
-    pub(super) async fn get(self, get: Get) -> Result<GetReport, Refusal> {
+    /// Reads an object; the own replica may have been asked already.
+    pub(super) async fn get(self, get: Get, own: Option<OwnSaid>) -> Result<GetReport, Refusal> {
         let (rule, reach) = self.rule_of(get.read)?;
         let payload = get.payload.map(|payload| payload.encode());
         let request = Request::Get { key: get.key, payload, callback: None, trail: Trail::SPENT.into() };
-        let conversation = self.converse(request, &purse_of(plan_of(get.read)))?;
+        let (refusal, purse) = own.map(|OwnSaid { refusal, purse }| (refusal, purse)).unzip();
+        let purse = purse.unwrap_or_else(|| Purse::of_client(plan_of(get.read)));
+        let conversation = self.converse(request, &Rc::new(RefCell::new(purse)))?;
         let wary = |read: Read<Got>| if get.key.is_owned() { read.wary() } else { read };
         let read = |candidates| wary(Read::new(candidates, rule, reach, self.period));
         let read = match get.read {
             dht::Read::First => read(self.neighbours(&get.key).await).unsearched().hasty(),
             dht::Read::Quorum(_) => read(self.candidates(&get.key).await?).hasty(),
             dht::Read::All => read(self.replicas(&get.key).await?),
+        };
+        let read = match refusal {
+            Some(refusal) => read.after(self.access.own, refusal),
+            None => read,
         };
         let gate = &self.access.gate;
         let outcome = conversation.read(read, |reply| Got::read(reply, &get.key, gate)).await;

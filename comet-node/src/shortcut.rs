@@ -1,0 +1,91 @@
+//! Gets that this node's own replica answers, without asking any other actor of the node what to do.
+//!
+//! Whoever reads one answer gets the nearest replica's. Where that is this node itself, as its view of the routing
+//! table tells, neither the coordinator nor the router has anything to add, and the object is asked directly. A get that
+//! comes to nothing here goes to the coordinator with what the own replica said, which is not asked again.
+
+use std::{sync::Arc, time::Duration};
+
+use comet_routing::{Contact, Diversity, TableView, clock::Clock};
+use comet_runtime::{
+    Bounds, Refusal, Value,
+    actors::Replica,
+    dht::{Answer, Get, GetReport, Read},
+    visit::Served,
+};
+
+use crate::{
+    operation::{Admitted, Gate, OwnRole, OwnSaid, Plan, Purse},
+    wire::{Request, Trail},
+};
+
+/// The way to this node's own replica.
+#[derive(Clone)]
+pub struct Shortcut {
+    /// This node, as peers know it.
+    pub own: Contact,
+    /// How it takes part.
+    pub role: OwnRole,
+    /// Its objects.
+    pub replica: Replica,
+    /// What requests may do.
+    pub gate: Arc<Gate>,
+    /// Whom it knows.
+    pub view: TableView,
+    /// How many nodes of one network may hold the same object.
+    pub diversity: Diversity,
+    /// On how many nodes an object is by default.
+    pub replicas: usize,
+    /// How long a get may take that says nothing of it.
+    pub deadline: Duration,
+    /// Time.
+    pub clock: Clock,
+}
+
+/// How far a get came.
+#[derive(Debug)]
+pub enum Reached {
+    /// It is over.
+    Over(Result<GetReport, Refusal>),
+    /// Others have to be asked. If the own replica was, then this is what it said.
+    Elsewhere(Option<OwnSaid>),
+}
+
+impl Shortcut {
+    /// Asks the own replica, if one answer is wanted and it is certainly one of those that have it.
+    pub async fn get(&self, get: &Get) -> Reached {
+        let (own, key) = (&self.own, &get.key);
+        let keeps = || self.view.keeps(own, key, self.replicas, &self.diversity, self.clock.now());
+        if get.read != Read::First || self.role.is_client() || !keeps() {
+            return Reached::Elsewhere(None);
+        }
+        let payload = get.payload.as_ref().map(Value::encode);
+        let request = Request::Get { key: *key, payload, callback: None, trail: Trail::LONGEST };
+        let (visit, mut purse) = match self.gate.admit(request, *own, self.clock.wall_ms()) {
+            Ok(Admitted::Visit { visit, .. }) => (visit, Purse::of_client(Plan::Nearest)),
+            Ok(_) => return Reached::Elsewhere(None),
+            Err(refusal) => return Reached::Over(Err(refusal)),
+        };
+        let visit = visit.with_trail(purse.ask_own(own.id, 0));
+        let deadline = get.deadline.unwrap_or(self.deadline).min(self.deadline);
+        match tokio::time::timeout(deadline, self.replica.serve(*key, visit)).await {
+            Ok(Ok(Served::Got { value, version, active, usage, .. })) => {
+                let limits = self.gate.limits();
+                let bytes = limits.reply_bytes.max(limits.value_bytes);
+                let value = Value::decode(&value, Bounds { bytes, depth: limits.depth });
+                let corrupt = |error| Refusal::Corrupt(format!("its value cannot be read: {error}"));
+                let answer = value.map(|value| Answer { replica: *own, value, version, active, usage });
+                Reached::Over(match answer {
+                    Ok(answer) => Ok(GetReport { answers: vec![answer], failed: Vec::new() }),
+                    Err(error) => Err(corrupt(error)),
+                })
+            }
+            Ok(Ok(_)) => Reached::Elsewhere(None),
+            Ok(Err(refusal)) => Reached::Elsewhere(Some(OwnSaid { refusal, purse })),
+            Err(_) => {
+                let deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+                Reached::Over(Err(Refusal::Timeout { deadline_ms }))
+            }
+        }
+    }
+}
