@@ -1,6 +1,7 @@
 //! Comet's system tests. The suites are in `tests/`; this library holds what they share.
 
 pub mod colluders;
+pub mod compare;
 pub mod fuzzing;
 pub mod harness;
 pub mod load;

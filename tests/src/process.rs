@@ -113,12 +113,20 @@ impl NodeProcess {
 
     /// The most memory that it has had at one time, in bytes, as the kernel counted.
     pub fn resident_bytes_max(&self) -> u64 {
+        self.counted_bytes("VmHWM:")
+    }
+
+    /// The memory that it has now, in bytes, as the kernel counts.
+    pub fn resident_bytes(&self) -> u64 {
+        self.counted_bytes("VmRSS:")
+    }
+
+    fn counted_bytes(&self, what: &str) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
         let status = fs::read_to_string(path).expect("the process runs");
-        let peak = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB")?.trim().parse().ok());
-        peak.map(|kb: u64| kb * 1024).expect("the kernel counts it")
+        let count =
+            status.lines().find_map(|line| line.strip_prefix(what)?.strip_suffix("kB")?.trim().parse().ok());
+        count.map(|kb: u64| kb * 1024).expect("the kernel counts it")
     }
 
     /// Runs a client command against it.
