@@ -88,7 +88,7 @@ async fn report(plan: &Plan, threads: &Threads, client: &Client) -> anyhow::Resu
         let put = Put {
             key: Key::of(name),
             data: Value::from("hello").encode(),
-            code: code.map(|source| Code::new(source)),
+            code: code.map(Code::new),
             publication: None,
             ttl: None,
             replicas: Some(1),
