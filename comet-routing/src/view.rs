@@ -56,7 +56,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::PrivateRanges;
+    use crate::{PrivateRanges, clock::Clock};
 
     fn node(id: [u8; 32], host: u8) -> Contact {
         Contact::new(NodeId::from_bytes(id), (Ipv4Addr::new(203, 0, host, 7), 7400).into())
@@ -68,7 +68,7 @@ mod tests {
 
     fn view_of(contacts: &[Contact]) -> (TableView, RoutingTable, Instant) {
         let config = TableConfig { private_ranges: PrivateRanges::Exempt, ..TableConfig::default() };
-        let (mut table, now) = (RoutingTable::new(own().id, config), Instant::now());
+        let (mut table, now) = (RoutingTable::new(own().id, config), Clock::System.now());
         for contact in contacts {
             table.on_reached(*contact, now);
         }
