@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use comet_routing::{Contact, Diversity, TableView, clock::Clock};
+use comet_routing::{Contact, TableView, clock::Clock};
 use comet_runtime::{
     Bounds, Refusal, Value,
     actors::Replica,
@@ -32,10 +32,6 @@ pub struct Shortcut {
     pub gate: Arc<Gate>,
     /// Whom it knows.
     pub view: TableView,
-    /// How many nodes of one network may hold the same object.
-    pub diversity: Diversity,
-    /// On how many nodes an object is by default.
-    pub replicas: usize,
     /// How long a get may take that says nothing of it.
     pub deadline: Duration,
     /// Time.
@@ -52,11 +48,11 @@ pub enum Reached {
 }
 
 impl Shortcut {
-    /// Asks the own replica, if one answer is wanted and it is certainly one of those that have it.
+    /// Asks the own replica, if one answer is wanted and this node is certainly the nearest to the key.
     pub async fn get(&self, get: &Get) -> Reached {
         let (own, key) = (&self.own, &get.key);
-        let keeps = || self.view.keeps(own, key, self.replicas, &self.diversity, self.clock.now());
-        if get.read != Read::First || self.role.is_client() || !keeps() {
+        let is_nearest = || self.view.is_nearest(key, self.clock.now());
+        if get.read != Read::First || self.role.is_client() || !is_nearest() {
             return Reached::Elsewhere(None);
         }
         let payload = get.payload.as_ref().map(Value::encode);
@@ -81,7 +77,10 @@ impl Shortcut {
                 })
             }
             Ok(Ok(_)) => Reached::Elsewhere(None),
-            Ok(Err(refusal)) => Reached::Elsewhere(Some(OwnSaid { refusal, purse })),
+            Ok(Err(refusal)) => {
+                purse.on_refused(&own.id, &refusal);
+                Reached::Elsewhere(Some(OwnSaid { refusal, purse }))
+            }
             Err(_) => {
                 let deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
                 Reached::Over(Err(Refusal::Timeout { deadline_ms }))

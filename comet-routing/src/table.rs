@@ -112,7 +112,7 @@ pub enum Suspicion {
 /// Bounded by 256 buckets of `k` members and `cache` newcomers; in a swarm of n nodes about k·log₂ n.
 #[derive(Clone, Debug)]
 pub struct RoutingTable {
-    own: NodeId,
+    pub(crate) own: NodeId,
     config: TableConfig,
     /// By the bits shared with `own`, 0 to 255; a bucket that was never touched is absent.
     buckets: BTreeMap<usize, Bucket>,

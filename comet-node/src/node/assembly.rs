@@ -187,8 +187,6 @@ impl Assembly {
             replica: replica.clone(),
             gate: gate.clone(),
             view,
-            diversity,
-            replicas: config.replication.replicas.into(),
             deadline: Duration::from_millis(config.replication.deadline_ms),
             clock,
         };

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use comet_routing::NodeId;
-use comet_runtime::Trail;
+use comet_runtime::{Refusal, Trail};
 
 /// How a [`Purse`] is divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,8 +95,14 @@ impl Purse {
         self.plan == Plan::Nearest && self.given.get(node).is_some_and(|part| Some(part.messages) < most)
     }
 
-    /// Takes back what a node got that has run no handler.
-    pub fn take_back(&mut self, node: &NodeId) {
+    /// Takes back what a node got that refused before any handler ran.
+    pub fn on_refused(&mut self, node: &NodeId, refusal: &Refusal) {
+        if ran_nothing(refusal) {
+            self.take_back(node);
+        }
+    }
+
+    fn take_back(&mut self, node: &NodeId) {
         let Some(part) = self.given.remove(node) else { return };
         self.left.take_back(part);
         if part.messages == 0 && part.bytes == 0 {
@@ -106,6 +112,11 @@ impl Purse {
             self.plan = Plan::Equal(nodes + 1);
         }
     }
+}
+
+/// True if no handler heard of a request that was refused for this.
+fn ran_nothing(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::NotFound | Refusal::Stale { .. })
 }
 
 #[cfg(test)]

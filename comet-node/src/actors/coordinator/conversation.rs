@@ -288,10 +288,8 @@ impl Conversation {
                 biased;
                 news = self.news.next(), if !self.news.is_empty() => {
                     if let Some(Some(news)) = news {
-                        if let News::Heard(node, Heard::Refused(refusal)) = &news
-                            && ran_nothing(refusal)
-                        {
-                            self.purse.borrow_mut().take_back(&node.id);
+                        if let News::Heard(node, Heard::Refused(refusal)) = &news {
+                            self.purse.borrow_mut().on_refused(&node.id, refusal);
                         }
                         return Some(self.judged(news));
                     }
@@ -322,11 +320,6 @@ async fn find(access: &Access, key: &Key, count: usize, period: Period) -> Resul
         Ok(Ok(Err(FindNodeError::Stopped)) | Err(_)) => Err(Refusal::Stopping("the node".into())),
         Err(_) => Err(period.timeout()),
     }
-}
-
-/// True if no handler heard of a request that was refused for this.
-fn ran_nothing(refusal: &Refusal) -> bool {
-    matches!(refusal, Refusal::NotFound | Refusal::Stale { .. })
 }
 
 fn too_much() -> Refusal {
