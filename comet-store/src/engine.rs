@@ -10,6 +10,7 @@ use std::{
 };
 
 mod disk;
+mod journal;
 pub(crate) mod memory;
 pub(crate) mod redb;
 #[cfg(test)]
@@ -51,7 +52,7 @@ pub(crate) enum OnDisk {
     Later,
 }
 
-/// The ordered tables of a store.
+/// The ordered tables of a store. New ones come last: the journal knows them by their places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Table {
     /// Records by key.

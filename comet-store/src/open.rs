@@ -208,7 +208,8 @@ mod tests {
         later[0] = FORMAT + 1;
         let mut batch = Batch::default();
         batch.put(Table::Header, HEADER_KEY, later);
-        RedbEngine::open(dir.path(), &header, 1 << 20).unwrap().commit(&batch, OnDisk::Now).unwrap();
+        // Not by the journal: what is read first is the data file.
+        RedbEngine::open(dir.path(), &header, 1 << 20).unwrap().commit(&batch, OnDisk::Later).unwrap();
         assert!(matches!(
             open_in(dir.path()),
             Err(OpenError::Newer { found, known: FORMAT, .. }) if found == FORMAT + 1
@@ -231,12 +232,30 @@ mod tests {
     }
 
     #[test]
+    fn a_store_without_its_journal_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut writer, reader) = open_in(dir.path()).unwrap();
+        put(&mut writer, &plain("a", 1, b""));
+        drop((writer, reader));
+        let journal = dir.path().join("comet.journal");
+        let bytes = fs::read(&journal).unwrap();
+        fs::remove_file(&journal).unwrap();
+        let error = error_of(dir.path());
+        assert!(error.contains("its journal is missing") && error.contains("start again"), "{error}");
+        assert!(error_of(dir.path()).contains("its journal is missing"), "nothing was made of it");
+        fs::write(&journal, bytes).unwrap();
+        assert_eq!(open_in(dir.path()).unwrap().1.totals().records, 1);
+    }
+
+    #[test]
     fn a_damaged_file_never_yields_a_wrong_byte() {
         let dir = tempfile::tempdir().unwrap();
         let records: Vec<_> = (0..30u8).map(|n| plain(&n.to_string(), 1, &[n; 700])).collect();
         let (mut writer, reader) = open_in(dir.path()).unwrap();
         records.iter().for_each(|record| put(&mut writer, record));
         drop((writer, reader));
+        // Opening brings what the journal has to the data file.
+        drop(open_in(dir.path()).unwrap());
         let file = RedbEngine::file(dir.path());
         let whole = fs::read(&file).unwrap();
         let rng = &mut ChaCha12Rng::seed_from_u64(8);

@@ -4,6 +4,7 @@
 mod fault_sweep;
 mod faulty_disk;
 mod memory_disk;
+mod partition;
 mod power_cut;
 mod untrusted;
 

@@ -7,7 +7,10 @@
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use redb::StorageBackend;
@@ -40,6 +43,57 @@ impl StorageBackend for Held {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write(offset, data)
+    }
+}
+
+/// Ends a database's access to its backend.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shutter(Arc<AtomicBool>);
+
+impl Shutter {
+    /// Lets every further call fail. A database that is closed after that writes nothing: what it would write is in the
+    /// journal, or not to be kept, and pages that make no sense are not looked at.
+    pub(super) fn shut(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if self.0.load(Ordering::Relaxed) {
+            Err(io::Error::other("the data file is being closed"))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// A backend with a shutter before it.
+#[derive(Debug)]
+pub(super) struct Shuttered<B>(pub(super) B, pub(super) Shutter);
+
+impl<B: StorageBackend> StorageBackend for Shuttered<B> {
+    fn len(&self) -> io::Result<u64> {
+        self.1.check()?;
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.1.check()?;
+        self.0.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.1.check()?;
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.1.check()?;
+        self.0.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.1.check()?;
         self.0.write(offset, data)
     }
 }

@@ -1,9 +1,13 @@
-//! The engine on a disk: one redb file.
+//! The engine on a disk: a redb file and the [journal](super::journal) before it.
 //!
-//! Commits are two-phase with the allocator's state (`set_quick_repair`): a file needs no repair after a power
+//! A commit that must be on the disk is there once the journal has it; the database takes it in memory, for readers. A
+//! checkpoint brings the database itself to the disk: when the journal is full, and after every failure.
+//!
+//! Checkpoints are two-phase with the allocator's state (`set_quick_repair`): a file needs no repair after a power
 //! cut, and no bytes that a user chose can pass for a valid page. The first phase puts every page
 //! on the disk before the second makes them count, so that trying again after a failed `fsync` never builds
-//! on pages that the kernel has dropped: nothing points at them.
+//! on pages that the kernel has dropped: nothing points at them. The journal has no such phases, and so nothing is
+//! appended to it after a failure before a checkpoint has made its frames void.
 //!
 //! redb's reads panic on pages that make no sense; such a panic is caught and is damage.
 
@@ -23,7 +27,8 @@ use redb::{
 
 use super::{
     Batch, Engine, EngineError, HEADER_KEY, OnDisk, Range, Reader, Table, Visit,
-    disk::{Held, Overlay},
+    disk::{Held, Overlay, Shutter, Shuttered},
+    journal::{self, Appended, Journal, Salt},
 };
 use crate::{
     OpenError,
@@ -32,31 +37,67 @@ use crate::{
 
 const DATA_FILE: &str = "comet.redb";
 const NEW_DATA_FILE: &str = "comet.redb.new";
+const JOURNAL_FILE: &str = "comet.journal";
 const LOCK_FILE: &str = "comet.lock";
 
-/// Keeps everything in one file; its readers keep the file open.
+/// The journal's size. When it is full, after some ten thousand small writes, a checkpoint takes 20 to 50 ms; opening
+/// reads it once.
+const JOURNAL_BYTES: u64 = 4 << 20;
+
+/// Where the journal's salt is kept, which nobody else knows.
+const SALT: TableDefinition<'static, (), Salt> = TableDefinition::new("journal");
+
+/// Keeps everything in one data file and its journal; its readers keep both open.
 #[derive(Debug)]
 pub(crate) struct RedbEngine {
     file: Arc<DataFile>,
+    journal: Journal,
+    /// True if there are commits that neither the journal nor the disk has.
+    is_disk_behind: bool,
     /// True if the last commit failed and the file is to be opened again before the next.
     is_failed: bool,
+}
+
+/// What a store is kept on.
+#[derive(Clone, Debug)]
+pub(crate) struct Disks {
+    /// The data file.
+    pub(crate) data: Arc<dyn StorageBackend>,
+    /// The journal.
+    pub(crate) journal: Arc<dyn StorageBackend>,
+    /// The size that the journal has or is given.
+    pub(crate) journal_bytes: u64,
 }
 
 /// The file, and the database over it as far as it works.
 #[derive(Debug)]
 struct DataFile {
-    disk: Arc<dyn StorageBackend>,
+    disks: Disks,
     cache_bytes: usize,
     state: RwLock<State>,
     /// Held while anybody can read or write.
     _lock: Option<File>,
 }
 
+/// What a journal had.
+#[derive(Debug)]
+struct Replayed {
+    salt: Salt,
+    batches: usize,
+}
+
+/// A database, and what ends it.
+#[derive(Debug)]
+struct Open {
+    database: Database,
+    shutter: Shutter,
+}
+
 #[derive(Debug)]
 enum State {
-    Writable(Database),
+    Writable(Open),
     /// The disk failed; what it holds is read through an [`Overlay`].
-    Readable(Database),
+    Readable(Open),
     /// The disk cannot even be read.
     Closed(String),
 }
@@ -91,22 +132,24 @@ impl RedbEngine {
         if !file.try_exists().map_err(io(&file))? {
             create(dir, header, cache_bytes).map_err(refused)?;
         }
-        let opened = private()
-            .open(&file)
-            .map_err(Refusal::Io)
-            .and_then(|opened| Self::over(file_backend(opened)?, header, cache_bytes, Some(lock)));
+        let opened = disks(dir, &file).and_then(|disks| Self::over(disks, header, cache_bytes, Some(lock)));
         opened.map_err(refused)
     }
 
-    /// Opens a database over any backend; an empty one becomes a new store.
+    /// Opens a database over any backends; empty ones become a new store.
     #[cfg(any(test, feature = "simulation"))]
-    pub(crate) fn over_backend(
-        disk: Arc<dyn StorageBackend>,
+    pub(crate) fn over_backends(
+        disks: Disks,
         header: &Header,
         cache_bytes: usize,
     ) -> Result<Self, OpenError> {
-        Self::over(disk, header, cache_bytes, None)
-            .map_err(|refusal| refusal.about(Path::new("the backend"), header))
+        let opened = match disks.data.len() {
+            Ok(0) => format(Arc::clone(&disks.data), header, cache_bytes),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.into()),
+        };
+        let opened = opened.and_then(|()| Self::over(disks, header, cache_bytes, None));
+        opened.map_err(|refusal| refusal.about(Path::new("the backend"), header))
     }
 
     /// The data file of a directory.
@@ -114,28 +157,17 @@ impl RedbEngine {
         dir.join(DATA_FILE)
     }
 
-    fn over(
-        disk: Arc<dyn StorageBackend>,
-        header: &Header,
-        cache_bytes: usize,
-        lock: Option<File>,
-    ) -> Result<Self, Refusal> {
-        let is_new = disk.len()? == 0;
+    fn over(disks: Disks, header: &Header, cache_bytes: usize, lock: Option<File>) -> Result<Self, Refusal> {
         // What may be somebody else's is looked at before anything is written to it.
-        let state = if is_new {
-            State::Writable(database(Held(Arc::clone(&disk)), cache_bytes)?)
-        } else {
-            State::Readable(database(Overlay::new(Arc::clone(&disk))?, cache_bytes)?)
-        };
-        let file = DataFile { disk, cache_bytes, state: RwLock::new(state), _lock: lock };
-        let mut engine = Self { file: Arc::new(file), is_failed: false };
-        if is_new {
-            let mut batch = Batch::default();
-            batch.put(Table::Header, HEADER_KEY, seal(Table::Header, HEADER_KEY, header));
-            engine.commit(&batch, OnDisk::Now)?;
-        } else {
-            engine.check_header(header)?;
-            engine.file.reopen()?;
+        let state = State::Readable(database(Overlay::new(Arc::clone(&disks.data))?, cache_bytes)?);
+        let journal = Journal::new(Arc::clone(&disks.journal), disks.journal_bytes, journal::fresh_salt()?);
+        let file = DataFile { disks, cache_bytes, state: RwLock::new(state), _lock: lock };
+        let mut engine = Self { file: Arc::new(file), journal, is_disk_behind: false, is_failed: false };
+        engine.check_header(header)?;
+        match engine.file.reopen()? {
+            // Nothing is written to a file that needs it not: if it is damaged, it stays as it is.
+            Some(Replayed { salt, batches: 0 }) => engine.journal.restart(salt),
+            found => engine.renew(found.as_ref())?,
         }
         Ok(engine)
     }
@@ -151,12 +183,59 @@ impl RedbEngine {
     }
 }
 
+impl RedbEngine {
+    /// Brings what was found in the journal to the data file, and begins a new journal.
+    fn renew(&mut self, found: Option<&Replayed>) -> Result<(), EngineError> {
+        match found {
+            Some(found) => self.journal.restart(found.salt),
+            // The data file is from before there were journals, or new.
+            None => {
+                let Disks { journal, journal_bytes, .. } = &self.file.disks;
+                journal::format(&**journal, *journal_bytes)?;
+            }
+        }
+        self.checkpoint(&Batch::default())
+    }
+
+    /// Brings the data file to the disk, this batch included, and makes the journal's frames void.
+    fn checkpoint(&mut self, batch: &Batch) -> Result<(), EngineError> {
+        let salt = self.journal.next_salt();
+        self.file.commit(batch, Commit::OnDisk(Some(salt)))?;
+        self.journal.restart(salt);
+        self.is_disk_behind = false;
+        Ok(())
+    }
+
+    fn try_commit(&mut self, batch: &Batch, by: OnDisk) -> Result<(), EngineError> {
+        if self.is_failed {
+            let found = self.file.reopen()?;
+            self.renew(found.as_ref())?;
+        }
+        // The journal knows nothing of commits that were to follow later.
+        let is_journaled =
+            by == OnDisk::Now && !self.is_disk_behind && self.journal.append(batch)? == Appended::Yes;
+        if by == OnDisk::Now && !is_journaled {
+            return self.checkpoint(batch);
+        }
+        self.is_disk_behind |= by == OnDisk::Later;
+        self.file.commit(batch, Commit::InMemory)
+    }
+}
+
+impl Drop for RedbEngine {
+    fn drop(&mut self) {
+        if self.is_disk_behind
+            && !self.is_failed
+            && let Err(error) = self.checkpoint(&Batch::default())
+        {
+            log::warn!("what was to be brought to the disk later is lost: {error}");
+        }
+    }
+}
+
 impl Engine for RedbEngine {
     fn commit(&mut self, batch: &Batch, by: OnDisk) -> Result<(), EngineError> {
-        if self.is_failed {
-            self.file.reopen()?;
-        }
-        let committed = self.file.commit(batch, by);
+        let committed = self.try_commit(batch, by);
         self.is_failed = committed.is_err();
         if self.is_failed {
             self.file.only_read();
@@ -170,30 +249,61 @@ impl Engine for RedbEngine {
 }
 
 impl DataFile {
-    fn commit(&self, batch: &Batch, by: OnDisk) -> Result<(), EngineError> {
+    fn commit(&self, batch: &Batch, how: Commit) -> Result<(), EngineError> {
         match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
-            State::Writable(database) => guarded(|| apply(database, batch, by)),
+            State::Writable(open) => guarded(|| apply(&open.database, std::slice::from_ref(batch), how)),
             // A read met the failure before a write did.
             State::Readable(_) => Err(EngineError::Io { reason: "an earlier read failed".into() }),
             State::Closed(reason) => Err(EngineError::Io { reason: reason.clone() }),
         }
     }
 
-    /// Tries to get the database back that can write.
-    fn reopen(&self) -> Result<(), EngineError> {
+    /// Tries to get the database back that can write, with what the journal has, if there is one.
+    fn reopen(&self) -> Result<Option<Replayed>, EngineError> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         // The old database goes before the new one comes: two of them would not know of each other.
         close(&mut state);
-        match database(Held(Arc::clone(&self.disk)), self.cache_bytes) {
-            Ok(database) => {
-                *state = State::Writable(database);
-                Ok(())
+        let database = database(Held(Arc::clone(&self.disks.data)), self.cache_bytes);
+        match database.and_then(|open| self.replay(open)) {
+            Ok((open, found)) => {
+                *state = State::Writable(open);
+                Ok(found)
             }
             Err(refusal) => {
                 *state = self.readable();
                 Err(refusal.into())
             }
         }
+    }
+
+    /// Commits what the journal has once more, in memory.
+    fn replay(&self, open: Open) -> Result<(Open, Option<Replayed>), Refusal> {
+        match self.replay_on(&open.database) {
+            Ok(found) => Ok((open, found)),
+            Err(error) => {
+                close(&mut State::Readable(open));
+                Err(error.into())
+            }
+        }
+    }
+
+    fn replay_on(&self, database: &Database) -> Result<Option<Replayed>, EngineError> {
+        let Some(salt) = guarded(|| salt(database))? else { return Ok(None) };
+        let Disks { journal, journal_bytes, .. } = &self.disks;
+        let batches =
+            journal::batches(&**journal, *journal_bytes, &salt).map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => {
+                    EngineError::Damaged { reason: "its journal is missing".into() }
+                }
+                io::ErrorKind::InvalidData => {
+                    EngineError::Damaged { reason: "its journal makes no sense".into() }
+                }
+                _ => error.into(),
+            })?;
+        if !batches.is_empty() {
+            guarded(|| apply(database, &batches, Commit::InMemory))?;
+        }
+        Ok(Some(Replayed { salt, batches: batches.len() }))
     }
 
     /// Goes on reading without writing.
@@ -204,11 +314,12 @@ impl DataFile {
     }
 
     fn readable(&self) -> State {
-        let database = Overlay::new(Arc::clone(&self.disk))
+        let database = Overlay::new(Arc::clone(&self.disks.data))
             .map_err(Refusal::from)
-            .and_then(|overlay| database(overlay, self.cache_bytes));
+            .and_then(|overlay| database(overlay, self.cache_bytes))
+            .and_then(|open| self.replay(open));
         match database {
-            Ok(database) => State::Readable(database),
+            Ok((open, _)) => State::Readable(open),
             Err(refusal) => State::Closed(EngineError::from(refusal).to_string()),
         }
     }
@@ -216,7 +327,7 @@ impl DataFile {
     /// Reads; where the disk failed, starts afresh for the next read.
     fn read<T>(&self, read: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, EngineError> {
         let outcome = match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
-            State::Writable(database) | State::Readable(database) => guarded(|| read(database)),
+            State::Writable(open) | State::Readable(open) => guarded(|| read(&open.database)),
             State::Closed(reason) => Err(EngineError::Io { reason: reason.clone() }),
         };
         if matches!(outcome, Err(EngineError::Io { .. })) {
@@ -260,37 +371,63 @@ impl Reader for DataFile {
     }
 }
 
-/// Closes a database: that writes to it, and can panic on pages that make no sense.
+/// Closes a database as it is. What it would still write can panic on pages that make no sense, and once more while that
+/// is cleaned up, which ends the process.
 fn close(state: &mut State) {
-    let open = std::mem::replace(state, State::Closed("the data file is being opened".into()));
-    if caught(|| drop(open)).is_err() {
+    let state = std::mem::replace(state, State::Closed("the data file is being opened".into()));
+    if let State::Writable(open) | State::Readable(open) = &state {
+        open.shutter.shut();
+    }
+    if caught(|| drop(state)).is_err() {
         log::warn!("the data file was closed as it is: its pages make no sense");
     }
 }
 
-fn apply(database: &Database, batch: &Batch, by: OnDisk) -> Result<(), redb::Error> {
+/// What a commit comes to.
+#[derive(Clone, Copy, Debug)]
+enum Commit {
+    /// Readers see it.
+    InMemory,
+    /// It is on the disk with everything before it, and with the salt of the journal's next frames.
+    OnDisk(Option<Salt>),
+}
+
+fn apply(database: &Database, batches: &[Batch], how: Commit) -> Result<(), redb::Error> {
     let mut transaction = database.begin_write()?;
-    match by {
-        OnDisk::Now => transaction.set_quick_repair(true),
-        OnDisk::Later => {
-            transaction.set_durability(Durability::None)?;
+    match how {
+        Commit::InMemory => transaction.set_durability(Durability::None)?,
+        Commit::OnDisk(salt) => {
+            transaction.set_quick_repair(true);
+            if let Some(salt) = salt {
+                transaction.open_table(SALT)?.insert((), salt)?;
+            }
         }
     }
-    for table in Table::ALL {
-        let mut changes = batch.changes().filter(|change| change.0 == table).peekable();
-        if changes.peek().is_none() {
-            continue;
-        }
-        let mut entries = transaction.open_table(definition(table))?;
-        for (_, key, value) in changes {
-            match value {
-                Some(value) => entries.insert(key, value)?,
-                None => entries.remove(key)?,
-            };
+    for batch in batches {
+        for table in Table::ALL {
+            let mut changes = batch.changes().filter(|change| change.0 == table).peekable();
+            if changes.peek().is_none() {
+                continue;
+            }
+            let mut entries = transaction.open_table(definition(table))?;
+            for (_, key, value) in changes {
+                match value {
+                    Some(value) => entries.insert(key, value)?,
+                    None => entries.remove(key)?,
+                };
+            }
         }
     }
     transaction.commit()?;
     Ok(())
+}
+
+/// The journal's salt, if the data file has one.
+fn salt(database: &Database) -> Result<Option<Salt>, redb::Error> {
+    match database.begin_read()?.open_table(SALT) {
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        table => Ok(table?.get(())?.map(|salt| salt.value())),
+    }
 }
 
 fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
@@ -298,10 +435,12 @@ fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static 
 }
 
 /// Opens a database over a backend; an empty one becomes a new database.
-fn database(backend: impl StorageBackend, cache_bytes: usize) -> Result<Database, Refusal> {
+fn database(backend: impl StorageBackend, cache_bytes: usize) -> Result<Open, Refusal> {
+    let shutter = Shutter::default();
+    let backend = Shuttered(backend, shutter.clone());
     let open = || Builder::new().set_cache_size(cache_bytes).create_with_backend(backend);
     match caught(open) {
-        Ok(Ok(database)) => Ok(database),
+        Ok(Ok(database)) => Ok(Open { database, shutter }),
         Ok(Err(DatabaseError::Storage(StorageError::Io(error))))
             if error.kind() == io::ErrorKind::InvalidData =>
         {
@@ -349,9 +488,26 @@ fn engine_error(error: &redb::Error) -> EngineError {
 fn create(dir: &Path, header: &Header, cache_bytes: usize) -> Result<(), Refusal> {
     let new = dir.join(NEW_DATA_FILE);
     let file = private().create(true).truncate(true).open(&new)?;
-    drop(RedbEngine::over(file_backend(file)?, header, cache_bytes, None)?);
+    format(file_backend(file)?, header, cache_bytes)?;
     fs::rename(&new, RedbEngine::file(dir))?;
     Ok(File::open(dir)?.sync_all()?)
+}
+
+/// Makes a new database that holds this header.
+fn format(disk: Arc<dyn StorageBackend>, header: &Header, cache_bytes: usize) -> Result<(), Refusal> {
+    let Open { database, .. } = database(Held(disk), cache_bytes)?;
+    let mut batch = Batch::default();
+    batch.put(Table::Header, HEADER_KEY, seal(Table::Header, HEADER_KEY, header));
+    Ok(guarded(|| apply(&database, &[batch], Commit::OnDisk(None)))?)
+}
+
+/// The files of a directory that has a data file.
+fn disks(dir: &Path, file: &Path) -> Result<Disks, Refusal> {
+    let data = file_backend(private().open(file)?)?;
+    let journal = private().create(true).truncate(false).open(dir.join(JOURNAL_FILE))?;
+    // Its name must be on the disk before anything is that counts on it.
+    File::open(dir)?.sync_all()?;
+    Ok(Disks { data, journal: file_backend(journal)?, journal_bytes: JOURNAL_BYTES })
 }
 
 fn file_backend(file: File) -> Result<Arc<dyn StorageBackend>, Refusal> {
@@ -397,6 +553,12 @@ impl Refusal {
 impl From<io::Error> for Refusal {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
+    }
+}
+
+impl From<io::Error> for EngineError {
+    fn from(error: io::Error) -> Self {
+        Self::Io { reason: error.to_string() }
     }
 }
 

@@ -9,14 +9,21 @@ use std::{
 use proptest::prelude::*;
 use redb::backends::InMemoryBackend;
 
-use super::{Batch, Engine, OnDisk, Range, Reader, Table, memory::MemoryEngine, redb::RedbEngine};
+use super::{
+    Batch, Engine, OnDisk, Range, Reader, Table,
+    memory::MemoryEngine,
+    redb::{Disks, RedbEngine},
+};
 use crate::{codec::Header, simulation::MemoryDisk};
 
 type Model = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
 
 fn engines() -> [Box<dyn Engine>; 3] {
     let header = Header { network: "test".into() };
-    let redb = RedbEngine::over_backend(Arc::new(InMemoryBackend::new()), &header, 1 << 20).unwrap();
+    let memory = || Arc::new(InMemoryBackend::new());
+    // So small that some of the batches do not fit and most come after a checkpoint.
+    let disks = Disks { data: memory(), journal: memory(), journal_bytes: 200 };
+    let redb = RedbEngine::over_backends(disks, &header, 1 << 20).unwrap();
     [Box::new(MemoryEngine::default()), Box::new(redb), Box::new(MemoryDisk::default().incarnate())]
 }
 

@@ -1,12 +1,15 @@
 //! A disk that fails for a while, at every place where it can.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, time::Duration};
 
 use comet_routing::{Key, clock::Clock};
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
 
-use super::faulty_disk::{Fault, FaultyDisk, Syncing};
+use super::{
+    faulty_disk::{Fault, FaultyDisk, Syncing},
+    partition::disks,
+};
 use crate::{
     Record, Rule, StoreConfig, StoreReader, StoreWriter,
     codec::Header,
@@ -18,10 +21,13 @@ use crate::{
 /// Calls to the disk that the writes of one trial make, at least.
 const CALLS: u64 = 80;
 
+/// Room for three of the writes, so that a trial meets the journal as well as checkpoints.
+const JOURNAL_BYTES: u64 = 12 << 10;
+
 fn store(disk: &FaultyDisk) -> StoreWriter {
     let header = Header { network: "test".into() };
     // Without a cache every read shows whether the disk can be read.
-    let engine = RedbEngine::over_backend(Arc::new(disk.clone()), &header, 0).unwrap();
+    let engine = RedbEngine::over_backends(disks(disk, JOURNAL_BYTES), &header, 0).unwrap();
     StoreWriter::new(Box::new(engine), header, StoreConfig::default()).unwrap()
 }
 

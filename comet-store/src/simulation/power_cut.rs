@@ -11,14 +11,16 @@
 use std::{
     collections::BTreeMap,
     ops::{Bound, ControlFlow},
-    sync::Arc,
 };
 
 use comet_routing::clock::Clock;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 
-use super::faulty_disk::{Fault, FaultyDisk, Syncing};
+use super::{
+    faulty_disk::{Fault, FaultyDisk, Syncing},
+    partition::disks,
+};
 use crate::{
     Deletion, Rule, StoreConfig, StoreError, StoreWriter, Version,
     codec::Header,
@@ -28,6 +30,9 @@ use crate::{
 
 /// So small that the disk is read.
 const CACHE_BYTES: usize = 64 << 10;
+
+/// So small that it is full after a few groups.
+const JOURNAL_BYTES: u64 = 128 << 10;
 
 /// Power cuts that one machine goes through.
 const CUTS_PER_MACHINE: u64 = 4;
@@ -165,7 +170,7 @@ fn header() -> Header {
 }
 
 fn store(disk: &FaultyDisk) -> Option<StoreWriter> {
-    let engine = RedbEngine::over_backend(Arc::new(disk.clone()), &header(), CACHE_BYTES).ok()?;
+    let engine = RedbEngine::over_backends(disks(disk, JOURNAL_BYTES), &header(), CACHE_BYTES).ok()?;
     StoreWriter::new(Box::new(engine), header(), StoreConfig::default()).ok()
 }
 
