@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     Admission, Contact, Diversity, Key, Lookup, LookupConfig, NodeId, Outcome, RoutingTable, Step, Suspicion,
-    TableConfig, TableView, Timeouts, clock::Clock, lost::Lost, probes::Probes,
+    TableConfig, TableView, Timeouts, clock::Clock, lost::Lost, probes::Probes, vouched::Vouched,
 };
 
 /// Lookups that the node runs for itself at a time, to refresh its buckets.
@@ -136,12 +136,23 @@ pub struct FindNode {
     /// How many live nodes are wanted at least, if there are as many; at most [`TableConfig::k`]. Fewer are found
     /// sooner, since a few more are looked for and some of those may be dead.
     pub count: usize,
+    /// Whether the table may answer.
+    pub asking: Asking,
+}
+
+/// When a lookup has to ask the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asking {
+    /// Always: who is found has answered just now.
+    Always,
+    /// Not where lookups within the last minute found nobody but those in the table.
+    Seldom,
 }
 
 impl FindNode {
     /// As many as a lookup finds.
     pub const fn all(target: Key) -> Self {
-        Self { target, count: usize::MAX }
+        Self { target, count: usize::MAX, asking: Asking::Always }
     }
 }
 
@@ -261,6 +272,7 @@ pub struct Router {
     outbound: Outbound,
     table: RoutingTable,
     view: TableView,
+    vouched: Vouched,
     lookups: BTreeMap<u64, Running>,
     lookups_made: u64,
     queries: BTreeMap<u64, Query>,
@@ -308,6 +320,7 @@ impl Router {
             outbound,
             table: RoutingTable::new(own, config.table),
             view: TableView::new(own, config.table),
+            vouched: Vouched::default(),
             lookups: BTreeMap::new(),
             lookups_made: 0,
             queries: BTreeMap::new(),
@@ -367,9 +380,11 @@ impl Router {
                 }
                 Step::Done(mut outcome) => {
                     // With so few, whoever there is would be among those that are wanted, however far from the key.
-                    if outcome.closest.len() < running.lookup.wanted() {
+                    let wanted = running.lookup.wanted();
+                    if outcome.closest.len() < wanted {
                         outcome.missed = self.lost.missed(now);
                     }
+                    self.vouched.on_lookup(&self.table, running.lookup.target(), &outcome, wanted, now);
                     let done = self.lookups.remove(&id);
                     if let Some(reply) = done.and_then(|running| running.reply) {
                         // Whoever asked may have stopped waiting.
@@ -450,6 +465,7 @@ impl Router {
             Admission::Entered => {
                 let closest = self.table.closest(&self.own.as_key(), self.config.table.k);
                 self.has_new_neighbour |= closest.contains(&contact);
+                self.vouched.on_entered();
             }
             _ => {}
         }
@@ -551,7 +567,18 @@ impl Actor for Router {
 impl Handler<FindNode> for Router {
     type Result = ResponseFuture<Result<Outcome, FindNodeError>>;
 
-    fn handle(&mut self, FindNode { target, count }: FindNode, ctx: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, find_node: FindNode, ctx: &mut Self::Context) -> Self::Result {
+        let FindNode { target, mut count, asking } = find_node;
+        if asking == Asking::Seldom {
+            let now = self.clock.now();
+            if let Some(known) = self.vouched.find(&self.table, &target, count, &self.lost, now) {
+                return Box::pin(async { Ok(known) });
+            }
+            // With as many as a bucket has places, a lookup can vouch for a bucket that has some left.
+            if self.table.is_complete_around(&target, now) {
+                count = self.config.table.k;
+            }
+        }
         let running = self.lookups.values().filter(|running| running.reply.is_some()).count();
         if running >= self.config.lookups_max {
             return Box::pin(async move { Err(FindNodeError::Busy(running)) });

@@ -40,6 +40,7 @@ pub mod table;
 #[allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 pub mod timeouts;
 pub mod view;
+mod vouched;
 
 pub use actor::{Router, RouterConfig};
 pub use contact::{Contact, Prefix};

@@ -289,7 +289,13 @@ impl RoutingTable {
         self.len() == 0
     }
 
-    fn closest_where(&self, target: &Key, n: usize, counts: impl Fn(&Entry) -> bool) -> Vec<Contact> {
+    /// As [`RoutingTable::closest`], of the members that count.
+    pub(crate) fn closest_where(
+        &self,
+        target: &Key,
+        n: usize,
+        counts: impl Fn(&Entry) -> bool,
+    ) -> Vec<Contact> {
         // Whoever is in the target's own bucket agrees with the target for longer than anybody else. All
         // buckets nearer to us first differ from it at one and the same bit, and each farther bucket at
         // an earlier bit than the one before.

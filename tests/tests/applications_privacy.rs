@@ -98,7 +98,8 @@ fn a_value_with_a_lifetime_ends_on_its_second_on_copies_and_on_who_comes_back() 
         for node in away {
             node.crash().await;
         }
-        sim.run_for(3 * PERIOD - 3 * SECOND).await;
+        // Time enough for everybody to read.
+        sim.run_for(3 * PERIOD - 10 * SECOND).await;
         let copies = cluster.holders_of("letter");
         assert_eq!(copies.len(), 8, "upkeep made up for those that are away");
         assert!(copies.iter().any(|node| !first.iter().any(|other| other.name() == node.name())));
@@ -106,7 +107,7 @@ fn a_value_with_a_lifetime_ends_on_its_second_on_copies_and_on_who_comes_back() 
             let value = letter.read(&node.client()).await?;
             assert_eq!(value, Some("burn".into()), "before its end through {}", node.name());
         }
-        sim.run_for(3 * SECOND).await;
+        sim.run_for(10 * SECOND).await;
         for node in away {
             node.restart().await;
         }

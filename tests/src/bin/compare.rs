@@ -9,6 +9,10 @@ use std::{env, fs, process::ExitCode, time::Instant};
 use anyhow::Context as _;
 use comet_tests::compare::{Plan, Section, Wish};
 
+/// That of `comet-node`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     if env::args().nth(1).is_some_and(|word| word == "run") {
         return comet_node::cli::main();

@@ -3,7 +3,7 @@
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use bytes::Bytes;
-use comet_routing::{Contact, Key};
+use comet_routing::{Contact, Key, actor::Asking};
 use comet_runtime::{
     Bounds, Refusal, Trail, Value,
     dht::{
@@ -134,7 +134,9 @@ impl Operation {
     ) -> Result<(Conversation, Places), Refusal> {
         let (key, copies) = (object.key, usize::from(object.replicas));
         let conversation = self.converse(Request::Put { object, trail: Trail::SPENT.into() }, purse)?;
-        Ok((conversation, self.places(&key, copies).await?))
+        // A put that goes to the members of the table is refused where they are gone, and handed on where it is not quite
+        // theirs: it need not hear from everybody first.
+        Ok((conversation, self.places(&key, copies, Asking::Seldom).await?))
     }
 
     /// Reads an object; the own replica may have been asked already.

@@ -7,7 +7,7 @@
 use std::{rc::Rc, time::Duration};
 
 use bytes::Bytes;
-use comet_routing::{Contact, Key};
+use comet_routing::{Contact, Key, actor::Asking};
 use comet_runtime::{
     Caller, Origin, Refusal, Trail,
     dht::{Expected, Put, PutReport},
@@ -103,7 +103,7 @@ impl Operation {
         let (key, copies) = (object.key, usize::from(object.replicas.max(1)));
         let claim = Request::Claim { object: object.clone(), expected, ticket };
         let conversation = self.converse(claim, &purse_of(Plan::Nothing))?;
-        let mut places = self.places(&key, copies).await?;
+        let mut places = self.places(&key, copies, Asking::Always).await?;
         places.nodes.truncate(copies);
         let expectation = expected.map_or(Expected::Absent, Expected::Version);
         let now = self.access.clock.now();

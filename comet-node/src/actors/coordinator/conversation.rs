@@ -5,7 +5,7 @@ use std::{cell::RefCell, rc::Rc, time::Instant};
 use bytes::Bytes;
 use comet_routing::{
     Contact, Key, Outcome,
-    actor::{FindNode, FindNodeError, Neighbours},
+    actor::{Asking, FindNode, FindNodeError, Neighbours},
 };
 use comet_runtime::{Refusal, Trail, visit::Visit};
 use futures_util::{
@@ -63,7 +63,7 @@ pub(super) struct Places {
 impl Operation {
     /// Finds the nodes closest to a key that answer, so many of them.
     pub(super) async fn find(&self, key: &Key, count: usize) -> Result<Outcome, Refusal> {
-        find(&self.access, key, count, self.period).await
+        find(&self.access, FindNode { target: *key, count, asking: Asking::Always }, self.period).await
     }
 
     /// The nodes closest to a key, nearest first, this one among them, if they are all known without asking
@@ -82,12 +82,13 @@ impl Operation {
     /// As [`Operation::candidates`], and nodes that are late: replicas whose answer does not come in time must hear
     /// of a write as well, and count for its quorum whether they hear or not.
     pub(super) async fn replicas(&self, key: &Key) -> Result<Vec<Contact>, Refusal> {
-        Ok(self.places(key, CANDIDATES_MAX).await?.nodes)
+        Ok(self.places(key, CANDIDATES_MAX, Asking::Always).await?.nodes)
     }
 
     /// Where so many copies of an object belong.
-    pub(super) async fn places(&self, key: &Key, copies: usize) -> Result<Places, Refusal> {
-        let Outcome { mut closest, late, missed, .. } = self.find(key, copies).await?;
+    pub(super) async fn places(&self, key: &Key, copies: usize, asking: Asking) -> Result<Places, Refusal> {
+        let find_node = FindNode { target: *key, count: copies, asking };
+        let Outcome { mut closest, late, missed, .. } = find(&self.access, find_node, self.period).await?;
         closest.extend(&late);
         if closest.is_empty() {
             self.must_not_be_cut_off()?;
@@ -242,7 +243,11 @@ impl Conversation {
 
     fn search(&mut self, count: usize) {
         let (access, key, period) = (Rc::clone(&self.access), self.key, self.period);
-        let found = async move { Some(News::Found(find(&access, &key, count, period).await)) };
+        let found = async move {
+            Some(News::Found(
+                find(&access, FindNode { target: key, count, asking: Asking::Always }, period).await,
+            ))
+        };
         self.news.push(found.boxed_local());
     }
 
@@ -312,8 +317,8 @@ impl Access {
     }
 }
 
-async fn find(access: &Access, key: &Key, count: usize, period: Period) -> Result<Outcome, Refusal> {
-    let finding = access.find_node.send(FindNode { target: *key, count });
+async fn find(access: &Access, find_node: FindNode, period: Period) -> Result<Outcome, Refusal> {
+    let finding = access.find_node.send(find_node);
     match time::timeout_at(time::Instant::from_std(period.deadline), finding).await {
         Ok(Ok(Ok(outcome))) => Ok(outcome),
         Ok(Ok(Err(FindNodeError::Busy(_)))) => Err(Refusal::Overloaded("the router".into())),
