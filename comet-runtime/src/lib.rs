@@ -31,6 +31,8 @@ mod limits;
 #[allow(clippy::arithmetic_side_effects)]
 mod object;
 pub mod object_log;
+#[allow(clippy::arithmetic_side_effects)]
+mod patience;
 mod policy;
 mod refusal;
 mod rules;

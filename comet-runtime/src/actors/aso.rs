@@ -37,6 +37,7 @@ use crate::{
     Caller, Condition, Event, InvocationId, Object, Refusal, Trail,
     dht::Usage,
     object_log::ObjectLog,
+    patience::Patience,
     rules::{self, OnDelete, OnPut},
     visit::{Holding, Served, Visit},
 };
@@ -45,6 +46,9 @@ use crate::{
 const VISIT_NOTED: Duration = Duration::from_secs(1);
 
 /// A visit to one object, with the way back. A dropped `reply` means that the visit was never begun.
+///
+/// A get whose `reply` is closed before its turn comes is dropped, as nobody waits for it any more. A put and a deletion are
+/// carried out nevertheless: whoever has enough replicas does not wait for the rest of them, and wants them all the same.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Deliver {
@@ -52,8 +56,22 @@ pub struct Deliver {
     pub key: Key,
     /// What for.
     pub visit: Visit,
+    /// When it was sent.
+    pub sent: Instant,
     /// Where the outcome goes.
     pub reply: Reply,
+}
+
+impl Deliver {
+    /// True if nobody would notice that this was not done.
+    pub(super) fn is_pointless(&self) -> bool {
+        matches!(self.visit, Visit::Get { .. }) && self.reply.is_closed()
+    }
+
+    /// True if somebody can be told to try again later.
+    fn can_wait(&self) -> bool {
+        matches!(self.visit, Visit::Get { .. } | Visit::Put { .. })
+    }
 }
 
 /// Takes the outcome of a visit.
@@ -88,6 +106,7 @@ pub struct Aso {
     arrival: Option<Box<Arrival>>,
     arriving: bool,
     backlog: VecDeque<Deliver>,
+    patience: Patience,
     pending: BTreeMap<Run, Pending>,
     next_invocation: InvocationId,
     log: Option<Box<ObjectLog>>,
@@ -125,6 +144,7 @@ impl Aso {
             arrival: None,
             arriving: false,
             backlog: VecDeque::new(),
+            patience: Patience::default(),
             pending: BTreeMap::new(),
             next_invocation: 1,
             log: None,
@@ -294,7 +314,7 @@ impl Handler<Deliver> for Aso {
     type Result = ();
 
     fn handle(&mut self, message: Deliver, ctx: &mut Self::Context) {
-        if self.leaving {
+        if self.leaving || message.is_pointless() {
             return;
         }
         if self.is_expired() {
@@ -305,6 +325,11 @@ impl Handler<Deliver> for Aso {
             return self.expire(ctx);
         }
         let now = self.shared.clock.now();
+        let waited = now.saturating_duration_since(message.sent);
+        if !self.patience.admits(&self.shared.patience, waited, now) && message.can_wait() {
+            message.reply.send(Err(Refusal::Overloaded("the object".into()))).ok();
+            return;
+        }
         if now.duration_since(self.touched) >= VISIT_NOTED {
             self.shared.places.borrow_mut().visited(&self.key, now);
         }

@@ -35,6 +35,7 @@ use crate::{
     claims::Claims,
     contact_policy::Allowances,
     cpu::CpuAccounts,
+    patience::PatienceLimits,
     rules,
     sandbox::pool::VmPool,
     timers::TimerQueue,
@@ -92,6 +93,8 @@ pub(crate) struct Surroundings {
     cpu: RefCell<CpuAccounts<Key>>,
     timers: RefCell<TimerQueue>,
     blame: RefCell<Blame>,
+    /// How long a visit may wait.
+    patience: PatienceLimits,
     places: RefCell<Places>,
     /// Conditional puts that are about to take place.
     claims: RefCell<Claims>,

@@ -90,6 +90,7 @@ impl Replica {
 
     /// Carries out a visit.
     pub async fn serve(&self, key: Key, visit: Visit) -> Result<Served, Refusal> {
+        let sent = self.clock.now();
         for _ in 0..ATTEMPTS_MAX {
             let object = self.directory.find(&key);
             if object.is_none()
@@ -98,7 +99,7 @@ impl Replica {
                 return served;
             }
             let (reply, outcome) = oneshot::channel();
-            let deliver = Deliver { key, visit: visit.clone(), reply };
+            let deliver = Deliver { key, visit: visit.clone(), sent, reply };
             self.send(object, deliver)?;
             if let Ok(result) = outcome.await {
                 return result;

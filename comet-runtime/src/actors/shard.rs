@@ -34,6 +34,7 @@ use crate::{
     cpu::{CpuAccounts, CpuRate},
     dht::Usage,
     object_log::ObjectLog,
+    patience::PatienceLimits,
     rules::{self, OnDelete},
     timers::{TimerQueue, first_due, next_due},
     visit::{Holding, Served, Visit},
@@ -293,7 +294,7 @@ impl Shard {
 
     /// A visit to a key where no object is active or could be: a plain value, or nothing.
     fn serve_plain(&mut self, held: Option<Record>, deliver: Deliver, now: WallMs) {
-        let Deliver { key, visit, reply } = deliver;
+        let Deliver { key, visit, reply, .. } = deliver;
         let answer = match (visit, held) {
             (Visit::Put { caller, record, condition, trail }, held) => {
                 let condition = condition.map(|condition| *condition);
@@ -454,7 +455,8 @@ impl Shard {
         let shared = self.shared();
         let Some(key) = shared.timers.borrow_mut().next(self.config.clock.wall_ms()) else { return };
         let (reply, ticked) = oneshot::channel();
-        self.deliver(Deliver { key, visit: Visit::Wake, reply });
+        let sent = self.config.clock.now();
+        self.deliver(Deliver { key, visit: Visit::Wake, sent, reply });
         let over = tokio::time::timeout(TICK_MAX, ticked).into_actor(self).map(move |_, shard, ctx| {
             shard.shared().timers.borrow_mut().ended(&key);
             shard.tick_next(ctx);
@@ -505,6 +507,7 @@ impl Actor for Shard {
             allowances: Default::default(),
             cpu: CpuAccounts::new(self.config.object_cpu, CPU_ACCOUNTS_MAX).into(),
             claims: Default::default(),
+            patience: PatienceLimits::default(),
             places: Places::new(self.config.active_max, self.config.place_parts).into(),
             blame: Blame::new(self.config.failures.0, self.config.failures.1).into(),
             timers: TimerQueue::new(self.config.timer_cpu, self.config.clock.wall_ms()).into(),
@@ -537,7 +540,9 @@ impl Handler<Deliver> for Shard {
             message.reply.send(Err(Refusal::Stopping("the node".into()))).ok();
             return;
         }
-        self.deliver(message);
+        if !message.is_pointless() {
+            self.deliver(message);
+        }
     }
 }
 

@@ -399,7 +399,7 @@ impl Actor for Objects {
 impl Handler<Deliver> for Objects {
     type Result = ();
 
-    fn handle(&mut self, Deliver { key, visit, reply }: Deliver, ctx: &mut Self::Context) {
+    fn handle(&mut self, Deliver { key, visit, reply, .. }: Deliver, ctx: &mut Self::Context) {
         self.visits.push((key, visit));
         let outcome = self.outcome.clone();
         if self.after.is_zero() {

@@ -4,7 +4,7 @@ use actix::prelude::*;
 use comet_store::{PutRecord, Record, Rule, Source};
 
 use super::{
-    Aso, Deliver, Reply,
+    Aso, Reply,
     errand::{self, Arrival, Errand},
 };
 use crate::{Event, Object, OpResult, Refusal, WaitId, dht::Usage, rules, timers::first_due, visit::Served};
@@ -125,14 +125,16 @@ impl Aso {
     /// Serves what came while an arrival was decided. Whoever is not served because the object leaves tries
     /// again.
     fn catch_up(&mut self, ctx: &mut Context<Self>) {
-        while let Some(Deliver { visit, reply, .. }) = self.backlog.pop_front() {
+        while let Some(deliver) = self.backlog.pop_front() {
             if self.leaving {
                 return self.backlog.clear();
             }
             if self.arriving {
-                return self.backlog.push_front(Deliver { key: self.key, visit, reply });
+                return self.backlog.push_front(deliver);
             }
-            self.visit(visit, reply, ctx);
+            if !deliver.is_pointless() {
+                self.visit(deliver.visit, deliver.reply, ctx);
+            }
         }
     }
 }

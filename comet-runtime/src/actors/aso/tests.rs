@@ -3,6 +3,7 @@
 mod deleting;
 mod keeping;
 mod replacing;
+mod waiting;
 
 use std::{cell::Cell, cell::RefCell, rc::Rc, sync::Arc};
 
@@ -22,6 +23,7 @@ use crate::{
     actors::{Links, Perform, Surroundings, shard::places::Places},
     blame::Blame,
     cpu::{CpuAccounts, CpuRate},
+    patience::PatienceLimits,
     state,
     timers::{TimerQueue, first_due, next_due},
 };
@@ -52,6 +54,7 @@ enum Heard {
 struct World {
     clock: Clock,
     limits: Limits,
+    patience: PatienceLimits,
     heard: Rc<RefCell<Vec<(u64, Heard)>>>,
     store_ms: u64,
     /// When the network answers a request; `None` if it never does.
@@ -70,6 +73,7 @@ impl World {
         Self {
             clock: Clock::starting_at(NOW),
             limits: Limits::default(),
+            patience: PatienceLimits::default(),
             heard: Rc::default(),
             store_ms: 0,
             network_ms: Some(0),
@@ -123,6 +127,7 @@ impl World {
             allowances: RefCell::default(),
             cpu: CpuAccounts::new(CpuRate::daily(10), 100).into(),
             claims: Default::default(),
+            patience: self.patience,
             places: Places::new(100, 1).into(),
             blame: Blame::new(CpuRate::daily(86_400), CpuRate::daily(86_400)).into(),
             timers: TimerQueue::new(CpuRate::daily(86_400), NOW).into(),
@@ -194,8 +199,13 @@ fn record(sequence: u64, code: Option<&str>) -> Record {
 }
 
 fn visit(object: &Addr<Aso>, visit: Visit) -> Receiver<Result<Served, Refusal>> {
+    sent_at(object, visit, Clock::System.now())
+}
+
+/// A visit that was sent at this instant and has its turn now.
+fn sent_at(object: &Addr<Aso>, visit: Visit, sent: Instant) -> Receiver<Result<Served, Refusal>> {
     let (reply, outcome) = oneshot::channel();
-    object.do_send(Deliver { key: Key::of("test"), visit, reply });
+    object.do_send(Deliver { key: Key::of("test"), visit, sent, reply });
     outcome
 }
 
@@ -560,20 +570,6 @@ async fn nothing_runs_on_an_object_that_a_failed_turn_has_spent() {
     let saved: Vec<_> =
         world.heard().into_iter().filter(|(_, heard)| matches!(heard, Heard::Saved(..))).collect();
     assert!(saved.iter().all(|(_, heard)| matches!(heard, Heard::Saved(_, 0))), "{saved:?}");
-}
-
-#[actix::test]
-async fn more_than_the_queue_is_refused() {
-    let world = World { network_ms: None, limits: Limits { queue: 4, ..Limits::default() }, ..World::new() };
-    let object = world.resting(COUNTER);
-    let waiting: Vec<_> = (0..4).map(|_| get(&object, "wait")).collect();
-    assert_eq!(value(get(&object, "")).await, Err(Refusal::Overloaded("the object".into())));
-    let (object, _outcome) =
-        world.arriving(&format!("{COUNTER}\nfunction aso:onPut() lookup(getASOKey()) end"));
-    world.pass(0).await;
-    let early: Vec<_> = (0..4).map(|_| get(&object, "")).collect();
-    assert_eq!(value(get(&object, "")).await, Err(Refusal::Overloaded("the object".into())));
-    drop((waiting, early));
 }
 
 #[actix::test]

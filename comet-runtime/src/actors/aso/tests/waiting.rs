@@ -1,0 +1,92 @@
+//! Who waits for an object, and for how long.
+
+use super::*;
+
+#[actix::test]
+async fn more_than_the_queue_is_refused() {
+    let world = World { network_ms: None, limits: Limits { queue: 4, ..Limits::default() }, ..World::new() };
+    let object = world.resting(COUNTER);
+    let waiting: Vec<_> = (0..4).map(|_| get(&object, "wait")).collect();
+    assert_eq!(value(get(&object, "")).await, Err(Refusal::Overloaded("the object".into())));
+    let (object, _outcome) =
+        world.arriving(&format!("{COUNTER}\nfunction aso:onPut() lookup(getASOKey()) end"));
+    world.pass(0).await;
+    let early: Vec<_> = (0..4).map(|_| get(&object, "")).collect();
+    assert_eq!(value(get(&object, "")).await, Err(Refusal::Overloaded("the object".into())));
+    drop((waiting, early));
+}
+
+fn overloaded() -> Result<Value, Refusal> {
+    Err(Refusal::Overloaded("the object".into()))
+}
+
+/// A get that was sent so many milliseconds before its turn.
+fn get_after(world: &World, object: &Addr<Aso>, waited_ms: u64) -> Receiver<Result<Served, Refusal>> {
+    let wants = Visit::Get { caller: caller(), payload: None, trail: Trail::FRESH };
+    sent_at(object, wants, world.clock.now() - Duration::from_millis(waited_ms))
+}
+
+/// What an object counts whose queue stands for two seconds, and what the last three of six visits hear that waited
+/// for a second.
+async fn stand(world: &World) -> (i64, Vec<Result<Value, Refusal>>) {
+    world.pass(10_000).await;
+    let object = world.resting(COUNTER);
+    let mut heard = Vec::new();
+    for _ in 0..6 {
+        heard.push(value(get_after(world, &object, 1_000)).await);
+        world.pass(400).await;
+    }
+    let Ok(Value::Int(count)) = value(get(&object, "")).await else { panic!("it is free") };
+    (count, heard.split_off(3))
+}
+
+#[actix::test]
+async fn a_get_that_waited_too_long_in_a_queue_that_stands_is_refused_unserved() {
+    let refused = vec![overloaded(), overloaded(), overloaded()];
+    assert_eq!(stand(&World::new()).await, (4, refused), "the first second is a burst");
+}
+
+#[actix::test]
+async fn where_a_queue_may_stand_for_ever_everybody_in_it_is_served_however_late() {
+    let patience = PatienceLimits { interval: Duration::MAX, ..PatienceLimits::default() };
+    let served = vec![Ok(Value::Int(4)), Ok(Value::Int(5)), Ok(Value::Int(6))];
+    assert_eq!(stand(&World { patience, ..World::new() }).await, (7, served));
+}
+
+#[actix::test]
+async fn puts_are_refused_as_gets_are_and_deletions_and_looks_are_not() {
+    let world = World::new();
+    world.pass(10_000).await;
+    let (object, late) = (world.resting(COUNTER), world.clock.now() - Duration::from_secs(2));
+    value(get_after(&world, &object, 2_000)).await.expect("a burst is served");
+    world.pass(2_000).await;
+    let record = Box::new(record(2, Some(COUNTER)));
+    let put = Visit::Put { caller: caller(), record, condition: None, trail: Trail::FRESH };
+    let refused = sent_at(&object, put, late).await.expect("it is answered");
+    assert_eq!(refused, Err(Refusal::Overloaded("the object".into())));
+    let looked = sent_at(&object, Visit::Inspect, late).await.expect("it is answered");
+    assert!(matches!(looked, Ok(Served::Inspected(_))), "{looked:?}");
+    let deletion = Box::new(Deletion::unsigned(Version { sequence: 3, hash: [0; 32] }));
+    let delete = Visit::Delete { caller: caller(), deletion, trail: Trail::FRESH };
+    let deleted = sent_at(&object, delete, late).await.expect("it is answered");
+    assert_eq!(deleted, Ok(Served::Deleted { held: true }));
+}
+
+#[actix::test]
+async fn a_get_that_nobody_waits_for_any_more_is_not_begun() {
+    let world = World::new();
+    let object = world.resting(COUNTER);
+    (0..5).for_each(|_| drop(get(&object, "")));
+    assert_eq!(value(get(&object, "")).await, Ok(Value::Int(1)));
+    let waits: Vec<_> = (0..5).map(|_| get(&object, "")).collect();
+    assert_eq!(value(get(&object, "")).await, Ok(Value::Int(7)), "the control: somebody waits");
+    drop(waits);
+}
+
+#[actix::test]
+async fn a_put_is_carried_out_for_somebody_who_does_not_wait_for_it() {
+    let world = World::new();
+    let object = world.resting(&format!("{COUNTER}\nfunction aso:onUpdate() self.n = 100 end"));
+    drop(put(&object, record(2, Some(COUNTER))));
+    assert_eq!(value(get(&object, "")).await, Ok(Value::Int(101)));
+}
