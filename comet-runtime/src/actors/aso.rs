@@ -45,6 +45,10 @@ use crate::{
 /// A visit that follows another one sooner than this does not count for who leaves memory first.
 const VISIT_NOTED: Duration = Duration::from_secs(1);
 
+/// How long an object's turns may take together before the others on its thread have theirs. A mailbox hands out
+/// messages for as long as it has any, and that of a popular object may never be empty.
+pub(super) const SLICE: Duration = Duration::from_millis(5);
+
 /// A visit to one object, with the way back. A dropped `reply` means that the visit was never begun.
 ///
 /// A get whose `reply` is closed before its turn comes is dropped, as nobody waits for it any more. A put and a deletion are
@@ -107,6 +111,8 @@ pub struct Aso {
     arriving: bool,
     backlog: VecDeque<Deliver>,
     patience: Patience,
+    /// What turns have cost since others on the thread had theirs.
+    worked: Duration,
     pending: BTreeMap<Run, Pending>,
     next_invocation: InvocationId,
     log: Option<Box<ObjectLog>>,
@@ -145,6 +151,7 @@ impl Aso {
             arriving: false,
             backlog: VecDeque::new(),
             patience: Patience::default(),
+            worked: Duration::ZERO,
             pending: BTreeMap::new(),
             next_invocation: 1,
             log: None,

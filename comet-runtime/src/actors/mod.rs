@@ -95,6 +95,8 @@ pub(crate) struct Surroundings {
     blame: RefCell<Blame>,
     /// How long a visit may wait.
     patience: PatienceLimits,
+    /// How long the turns of one object may take before others have theirs.
+    slice: Duration,
     places: RefCell<Places>,
     /// Conditional puts that are about to take place.
     claims: RefCell<Claims>,

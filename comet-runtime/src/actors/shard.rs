@@ -24,7 +24,7 @@ use self::places::{Holder, Places, Room};
 use super::{
     Directory, Links, Replica, Shared, Surroundings,
     aso::{
-        Aso, Deliver, Leave, PassivateIfIdle, Reply,
+        Aso, Deliver, Leave, PassivateIfIdle, Reply, SLICE,
         errand::{Arrival, activation_refusal, answer_when_put, answer_when_stored, blueprint, newcomer},
     },
 };
@@ -508,6 +508,7 @@ impl Actor for Shard {
             cpu: CpuAccounts::new(self.config.object_cpu, CPU_ACCOUNTS_MAX).into(),
             claims: Default::default(),
             patience: PatienceLimits::default(),
+            slice: SLICE,
             places: Places::new(self.config.active_max, self.config.place_parts).into(),
             blame: Blame::new(self.config.failures.0, self.config.failures.1).into(),
             timers: TimerQueue::new(self.config.timer_cpu, self.config.clock.wall_ms()).into(),

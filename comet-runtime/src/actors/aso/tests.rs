@@ -55,6 +55,7 @@ struct World {
     clock: Clock,
     limits: Limits,
     patience: PatienceLimits,
+    slice: Duration,
     heard: Rc<RefCell<Vec<(u64, Heard)>>>,
     store_ms: u64,
     /// When the network answers a request; `None` if it never does.
@@ -74,6 +75,7 @@ impl World {
             clock: Clock::starting_at(NOW),
             limits: Limits::default(),
             patience: PatienceLimits::default(),
+            slice: SLICE,
             heard: Rc::default(),
             store_ms: 0,
             network_ms: Some(0),
@@ -128,6 +130,7 @@ impl World {
             cpu: CpuAccounts::new(CpuRate::daily(10), 100).into(),
             claims: Default::default(),
             patience: self.patience,
+            slice: self.slice,
             places: Places::new(100, 1).into(),
             blame: Blame::new(CpuRate::daily(86_400), CpuRate::daily(86_400)).into(),
             timers: TimerQueue::new(CpuRate::daily(86_400), NOW).into(),

@@ -94,6 +94,7 @@ impl Aso {
     /// Keeps, sends and answers what a turn came to; `pending` is the run that ended with it.
     fn settle(&mut self, report: Report, pending: Option<Pending>, ctx: &mut Context<Self>) {
         self.shared.charge(&self.key, &report);
+        self.make_way(report.cost, ctx);
         let Report { callback, end, usage, requests, log, state, delete_self, .. } = report;
         match callback {
             // Its next turn reports this one's as well.
@@ -121,6 +122,15 @@ impl Aso {
             self.conclude_and_go(errand, outcome, usage, ctx);
         } else {
             self.conclude(errand, outcome, usage, ctx);
+        }
+    }
+
+    /// Lets the others on this thread have their turns, if this object has had many.
+    fn make_way(&mut self, cost: Duration, ctx: &mut Context<Self>) {
+        self.worked = self.worked.saturating_add(cost);
+        if self.worked >= self.shared.slice {
+            self.worked = Duration::ZERO;
+            ctx.wait(tokio::task::yield_now().into_actor(self));
         }
     }
 

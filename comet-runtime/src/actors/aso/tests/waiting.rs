@@ -90,3 +90,25 @@ async fn a_put_is_carried_out_for_somebody_who_does_not_wait_for_it() {
     drop(put(&object, record(2, Some(COUNTER))));
     assert_eq!(value(get(&object, "")).await, Ok(Value::Int(101)));
 }
+
+/// How many of thirty gets of one object, each of five milliseconds, are served before one of its neighbour.
+async fn before_the_neighbour(world: &World) -> usize {
+    let busy = world.resting("function aso:onGet() for i = 1, 12000 do end return 1 end");
+    let neighbour = world.again().resting(COUNTER);
+    world.pass(0).await;
+    let mut waits: Vec<_> = (0..30).map(|_| get(&busy, "")).collect();
+    value(get(&neighbour, "")).await.expect("it answers");
+    waits.iter_mut().filter_map(|wait| wait.try_recv().ok()).count()
+}
+
+#[actix::test]
+async fn a_busy_object_lets_its_neighbours_have_their_turns() {
+    let before = before_the_neighbour(&World::new()).await;
+    assert!(before <= 2, "{before}");
+}
+
+#[actix::test]
+async fn an_object_that_never_makes_way_is_served_whole_before_its_neighbours() {
+    let world = World { slice: Duration::MAX, ..World::new() };
+    assert_eq!(before_the_neighbour(&world).await, 30);
+}
