@@ -103,8 +103,9 @@ impl Dht for Client {
     async fn get(&self, get: Get) -> Result<GetReport, Refusal> {
         match self.shortcut.get(&get).await {
             Reached::Over(result) => result,
-            Reached::Elsewhere(Some(own)) => self.ask(GetFurther { get, own }).await,
-            Reached::Elsewhere(None) => self.ask(GetObject(get)).await,
+            // Boxed, so that a get which ends here is no larger than it has to be.
+            Reached::Elsewhere(Some(own)) => Box::pin(self.ask(GetFurther { get, own })).await,
+            Reached::Elsewhere(None) => Box::pin(self.ask(GetObject(get))).await,
         }
     }
 

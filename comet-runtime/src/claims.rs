@@ -3,7 +3,8 @@
 //! A writer with a condition asks most replicas to wait for it before it writes to any of them. Without that, two
 //! writers with the same condition could each be stored by some replicas, and the higher version, which wins
 //! everywhere in the end, need not be the one that most replicas took. A claim binds nobody but other writers with
-//! a condition; it ends when the object changes, when it is given back, or after [`LEASE`].
+//! a condition; it ends with the put that it was made for, when the object changes, when it is given back, or after
+//! [`LEASE`].
 
 use std::{
     collections::BTreeMap,

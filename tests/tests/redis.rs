@@ -121,6 +121,10 @@ fn of_many_clients_that_set_a_key_only_where_nothing_is_one_does() {
     assert_eq!(answers.iter().filter(|answer| **answer == Ok(Value::Nil)).count(), 7, "{answers:?}");
     let client = &mut clients[0];
     assert_eq!(ask(client, &["SET", "lock", "yours"]), Ok(Value::Okay), "the control: without a condition");
+    for _ in 0..3 {
+        assert_eq!(ask(client, &["DEL", "lock"]), Ok(Value::Int(1)));
+        assert_eq!(set(client), Ok(Value::Okay), "a lock that was given back is free");
+    }
 }
 
 #[test]

@@ -16,34 +16,36 @@ use crate::{http::Backend, key_text::hex};
 const KEYS_AT_ONCE: usize = 64;
 
 /// Does what is asked, and answers it.
+///
+/// A pipeline moves what it runs a few times, and most of that is gets: all else is boxed, so that they are small.
 pub(super) async fn perform<B: Backend>(front: Rc<Front<B>>, ask: Ask) -> Reply {
     let backend = &front.backend;
     let done = match ask {
         Ask::Answered(reply) => Ok(reply),
         Ask::WrongToken => {
-            front.secret.hold_up().await;
+            Box::pin(front.secret.hold_up()).await;
             Ok(Reply::error("WRONGPASS invalid username-password pair or user is disabled."))
         }
         Ask::Get(key) => get(backend, key, None).await.map(|value| Reply::of_plain(&value)),
         Ask::Perform(key, payload) => {
             get(backend, key, payload.map(|payload| *payload)).await.map(|value| Reply::of_value(&value))
         }
-        Ask::GetMany(keys) => get_many(backend, keys).await,
-        Ask::Put(put) => match backend.put(*put).await {
+        Ask::GetMany(keys) => Box::pin(get_many(backend, keys)).await,
+        Ask::Put(put) => match Box::pin(backend.put(*put)).await {
             // What was to be set only where nothing is was not set.
             Err(Refusal::Conflict { .. }) => Ok(Reply::Null),
             stored => stored.map(|_| Reply::OK),
         },
-        Ask::PutMany(puts) => put_many(backend, puts).await,
-        Ask::Delete(keys) => delete(backend, keys).await,
-        Ask::Exists(keys) => exists(backend, keys).await,
-        Ask::Ttl(key, unit_ms) => ttl(backend, key, unit_ms).await,
+        Ask::PutMany(puts) => Box::pin(put_many(backend, puts)).await,
+        Ask::Delete(keys) => Box::pin(delete(backend, keys)).await,
+        Ask::Exists(keys) => Box::pin(exists(backend, keys)).await,
+        Ask::Ttl(key, unit_ms) => Box::pin(ttl(backend, key, unit_ms)).await,
         Ask::Inspect(key) => {
-            let replicas = backend.inspect(key).await;
+            let replicas = Box::pin(backend.inspect(key)).await;
             replicas.map(|replicas| Reply::List(replicas.iter().map(inspected).collect()))
         }
-        Ask::Publish(key, message) => Ok(subscriber::publish(&front, key, message).await),
-        Ask::Info(sections) => Ok(info::reply(&front, &sections).await),
+        Ask::Publish(key, message) => Ok(Box::pin(subscriber::publish(&front, key, message)).await),
+        Ask::Info(sections) => Ok(Box::pin(info::reply(&front, &sections)).await),
     };
     done.unwrap_or_else(|refusal| Reply::refusal(&refusal))
 }

@@ -34,7 +34,7 @@ use self::{
 };
 use super::{AsoStopped, AsoTimer, Shared, Tick, TimerDue};
 use crate::{
-    Caller, Condition, Event, InvocationId, Object, Refusal, Trail,
+    Caller, Event, InvocationId, Object, Refusal, Trail,
     dht::Usage,
     object_log::ObjectLog,
     patience::Patience,
@@ -182,13 +182,8 @@ impl Aso {
             }
             Visit::Put { caller, record, condition, trail } => {
                 let condition = condition.as_deref();
-                match self.shared.may_put(&self.key, Some(&self.record), &caller, condition) {
-                    Ok(()) => {
-                        if let Some(Condition { ticket, .. }) = condition {
-                            self.shared.unclaim(&self.key, &caller, *ticket).ok();
-                        }
-                        self.offer(caller, record, trail, reply, ctx);
-                    }
+                match self.shared.begin_put(&self.key, Some(&self.record), &caller, condition) {
+                    Ok(()) => self.offer(caller, record, trail, reply, ctx),
                     Err(refusal) => drop(reply.send(Err(refusal))),
                 }
             }

@@ -175,8 +175,10 @@ impl Surroundings {
         Ok(Served::Noted)
     }
 
-    /// Says whether what is held is what a put expects, and nobody else is about to replace it.
-    fn may_put(
+    /// Says whether what is held is what a put expects, and nobody else is about to replace it. Its claim ends here:
+    /// from now on the store decides, which keeps to the condition as well. If it lasted for longer, it would keep the
+    /// key from others once this put was deleted again.
+    fn begin_put(
         &self,
         key: &Key,
         held: Option<&Record>,
@@ -186,7 +188,11 @@ impl Surroundings {
         let Some(&Condition { expected, ticket }) = condition else { return Ok(()) };
         let held = held.map(|held| held.version);
         rules::check_expected(held, expected)?;
-        self.claims.borrow().admit(key, held, (caller.node.id, ticket), self.clock.now())
+        let by = (caller.node.id, ticket);
+        let mut claims = self.claims.borrow_mut();
+        claims.admit(key, held, by, self.clock.now())?;
+        claims.end(key, by);
+        Ok(())
     }
 
     /// How far an object may reach. Its publisher's signature was verified before the record got here.

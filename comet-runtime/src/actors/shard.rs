@@ -298,7 +298,7 @@ impl Shard {
         let answer = match (visit, held) {
             (Visit::Put { caller, record, condition, trail }, held) => {
                 let condition = condition.map(|condition| *condition);
-                let may_put = self.shared().may_put(&key, held.as_ref(), &caller, condition.as_ref());
+                let may_put = self.shared().begin_put(&key, held.as_ref(), &caller, condition.as_ref());
                 let arrival = Arrival { caller, condition, trail, reply };
                 return match may_put {
                     Ok(()) => self.store(held.as_ref(), *record, arrival),

@@ -113,3 +113,23 @@ async fn a_claim_wakes_no_object_and_ends_with_its_lease() {
     pass(Duration::from_secs(15)).await;
     assert_eq!(world.claim(3, held).await, Ok(Served::Noted));
 }
+
+async fn nobody_waits_for_a_put_that_was_made(code: Option<&str>) {
+    let world = World::new(10);
+    let by = caller().node.id.as_bytes()[0];
+    assert_eq!(world.claim(by, None).await, Ok(Served::Noted));
+    assert_eq!(world.claim(2, None).await, conflict(None), "the control: it is still to be made");
+    assert!(world.put_if(1, code, Expected::Absent).await.is_ok());
+    assert_eq!(world.delete("a", 1).await, Ok(Served::Deleted { held: true }));
+    assert_eq!(world.claim(2, None).await, Ok(Served::Noted));
+}
+
+#[actix::test]
+async fn once_the_value_that_was_waited_for_is_deleted_the_key_is_free() {
+    nobody_waits_for_a_put_that_was_made(None).await;
+}
+
+#[actix::test]
+async fn once_the_object_that_was_waited_for_is_deleted_the_key_is_free() {
+    nobody_waits_for_a_put_that_was_made(Some(COUNTER)).await;
+}
