@@ -10,6 +10,7 @@ mod prober;
 mod replicator;
 mod responder;
 mod scout;
+mod shortcut;
 mod signed_reads;
 
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};

@@ -1,0 +1,143 @@
+//! Gets that this node's own replica answers, and those that go on from what it said.
+
+use comet_routing::{RoutingTable, TableConfig, TableView};
+use comet_runtime::{
+    Failure, Trail, Value,
+    dht::{Get, Read},
+};
+use comet_store::{Code, PutRecord, Record, ReplicaStore, Rule, content_hash};
+
+use super::*;
+use crate::{
+    actors::GetFurther,
+    operation::{OwnSaid, Role},
+    shortcut::{Reached, Shortcut},
+};
+
+fn get() -> Get {
+    Get { key: key(), payload: None, read: Read::First, deadline: None }
+}
+
+fn got(value: Bytes) -> Result<Served, Refusal> {
+    Ok(Served::Got { value, version: version(1), active: true, usage: Usage::default(), seal: None })
+}
+
+fn seven() -> Result<Served, Refusal> {
+    got(Value::Int(7).encode())
+}
+
+fn failed() -> Refusal {
+    Refusal::HandlerFailed { handler: "onGet".into(), failure: Failure::Error("no".into()) }
+}
+
+/// The shortcut of node 0, which knows these nodes, to an object that answers so after a while.
+async fn shortcut(
+    known: &[Contact],
+    after: Duration,
+    outcome: Result<Served, Refusal>,
+) -> (Shortcut, Addr<Objects>) {
+    let (own, clock) = (node(0), Clock::starting_at(WALL_MS));
+    let (writer, reader) = comet_store::in_memory(StoreConfig::default());
+    let (code, data) = (Code::new("aso = {}"), Value::Nil.encode());
+    let record = Record {
+        key: key(),
+        version: Version { sequence: 1, hash: content_hash(Some(&code.hash), &data) },
+        data,
+        code: Some(code),
+        state: Bytes::new(),
+        publication: None,
+        ownership: None,
+        created_ms: WALL_MS,
+        ttl_seconds: 60,
+        expires_ms: WALL_MS + 60_000,
+        replicas: 8,
+    };
+    let put = PutRecord { record, source: None, rule: Rule::IfNewer, timer_ms: None };
+    ReplicaStore::new(writer, clock, vec![]).start().send(put).await.unwrap().unwrap();
+    let objects = Objects::start_with(after, outcome);
+    let config = TableConfig { private_ranges: PrivateRanges::Exempt, ..TableConfig::default() };
+    let (mut table, view) = (RoutingTable::new(own.id, config), TableView::new(own.id, config));
+    known.iter().for_each(|node| {
+        table.on_reached(*node, clock.now());
+    });
+    view.show(&table);
+    let shards = vec![objects.clone().recipient()];
+    let replica = Replica::new(Arc::new(Directory::default()), reader, shards, clock);
+    let deadline = ms(5_000);
+    (Shortcut { own, role: OwnRole::default(), replica, gate: gate(), view, deadline, clock }, objects)
+}
+
+#[test]
+fn the_nearest_node_asks_its_own_replica_and_nobody_else() {
+    paused(async {
+        let (shortcut, objects) = shortcut(&[node(1), node(2)], ms(0), seven()).await;
+        let Reached::Over(Ok(report)) = shortcut.get(&get()).await else { panic!("it is over") };
+        assert_eq!((report.answers[0].replica, &report.answers[0].value), (node(0), &Value::Int(7)));
+        let visits = visits(&objects).await;
+        let [(_, Visit::Get { trail, .. })] = visits.as_slice() else { panic!("{visits:?}") };
+        assert_eq!(*trail, Trail::FRESH.most(), "as the nearest of several gets it");
+    });
+}
+
+#[test]
+fn what_takes_others_is_left_to_the_coordinator() {
+    paused(async {
+        let (mut shortcut, objects) = shortcut(&[], ms(0), seven()).await;
+        let all = Get { read: Read::All, ..get() };
+        assert!(matches!(shortcut.get(&all).await, Reached::Elsewhere(None)));
+        shortcut.role.set(Role::Client);
+        assert!(matches!(shortcut.get(&get()).await, Reached::Elsewhere(None)), "it keeps nothing");
+        shortcut.role.set(Role::Server);
+        let mut table = RoutingTable::new(node(3).id, TableConfig::default());
+        table.on_reached(node(1), shortcut.clock.now());
+        shortcut.view = TableView::new(node(3).id, TableConfig::default());
+        shortcut.view.show(&table);
+        assert!(
+            matches!(shortcut.get(&get()).await, Reached::Elsewhere(None)),
+            "node 1 is nearer than node 3"
+        );
+        assert!(visits(&objects).await.is_empty());
+    });
+}
+
+#[test]
+fn what_the_own_replica_refused_is_taken_into_account_and_it_is_not_asked_again() {
+    paused(async {
+        let broken = || Refusal::BadCode("it does not compile".into());
+        let (shortcut, objects) = shortcut(&[node(1)], ms(0), Err(broken())).await;
+        let Reached::Elsewhere(Some(own)) = shortcut.get(&get()).await else { panic!("others are needed") };
+        assert_eq!(own.refusal, broken());
+        let refusing = |n| answering(n, Err(broken()));
+        let station = Station::start(node(0), [refusing(1), refusing(2)], |_| {});
+        let further = GetFurther { get: get(), own };
+        assert_eq!(station.coordinator.send(further).await.unwrap(), Err(broken()));
+        assert_eq!(asked(&station.network).await, [(ms(0), node(1))], "two that agree are believed");
+        assert!(visits(&station.objects).await.is_empty());
+        assert_eq!(visits(&objects).await.len(), 1);
+    });
+}
+
+#[test]
+fn an_own_replica_without_the_object_leaves_the_next_one_all_that_a_get_may_cause() {
+    paused(async {
+        for (refusal, next_messages) in [(Refusal::NotFound, Trail::FRESH.most().messages), (failed(), 1)] {
+            let (shortcut, _) = shortcut(&[node(1)], ms(0), Err(refusal)).await;
+            let reached = shortcut.get(&get()).await;
+            let Reached::Elsewhere(Some(OwnSaid { mut purse, .. })) = reached else { panic!("{reached:?}") };
+            assert_eq!(purse.ask(node(1).id, 0).map(|trail| trail.messages), Some(next_messages));
+        }
+    });
+}
+
+#[test]
+fn a_get_ends_at_its_deadline_and_tells_of_a_value_that_cannot_be_read() {
+    paused(async {
+        let (slow, _) = shortcut(&[], ms(900), seven()).await;
+        let hasty = Get { deadline: Some(ms(200)), ..get() };
+        let reached = slow.get(&hasty).await;
+        assert!(matches!(reached, Reached::Over(Err(Refusal::Timeout { deadline_ms: 200 }))), "{reached:?}");
+        let (broken, _) = shortcut(&[], ms(0), got(Bytes::from_static(&[0xc1]))).await;
+        let reached = broken.get(&get()).await;
+        assert!(matches!(reached, Reached::Over(Err(Refusal::Corrupt(_)))), "{reached:?}");
+    });
+}
