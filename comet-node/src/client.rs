@@ -103,7 +103,7 @@ impl Dht for Client {
     async fn get(&self, get: Get) -> Result<GetReport, Refusal> {
         match self.shortcut.get(&get).await {
             Reached::Over(result) => result,
-            // Boxed, so that a get which ends here is no larger than it has to be.
+            // Boxed, so that a get which ends here takes no more room than it has to.
             Reached::Elsewhere(Some(own)) => Box::pin(self.ask(GetFurther { get, own })).await,
             Reached::Elsewhere(None) => Box::pin(self.ask(GetObject(get))).await,
         }

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-/// A get makes some forty short-lived allocations, and the system's allocator took a tenth of its time for them.
+/// A get makes some forty short-lived allocations, and the system's allocator took a tenth of its time for them. Built
+/// without huge pages, of which an idle node would hold twenty megabytes.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -17,7 +17,7 @@ const KEYS_AT_ONCE: usize = 64;
 
 /// Does what is asked, and answers it.
 ///
-/// A pipeline moves what it runs a few times, and most of that is gets: all else is boxed, so that they are small.
+/// A pipeline moves what it runs a few times, so that all is boxed which takes more than a few words.
 pub(super) async fn perform<B: Backend>(front: Rc<Front<B>>, ask: Ask) -> Reply {
     let backend = &front.backend;
     let done = match ask {
@@ -26,9 +26,10 @@ pub(super) async fn perform<B: Backend>(front: Rc<Front<B>>, ask: Ask) -> Reply 
             Box::pin(front.secret.hold_up()).await;
             Ok(Reply::error("WRONGPASS invalid username-password pair or user is disabled."))
         }
-        Ask::Get(key) => get(backend, key, None).await.map(|value| Reply::of_plain(&value)),
+        Ask::Get(key) => Box::pin(get(backend, key, None)).await.map(|value| Reply::of_plain(&value)),
         Ask::Perform(key, payload) => {
-            get(backend, key, payload.map(|payload| *payload)).await.map(|value| Reply::of_value(&value))
+            let value = Box::pin(get(backend, key, payload.map(|payload| *payload))).await;
+            value.map(|value| Reply::of_value(&value))
         }
         Ask::GetMany(keys) => Box::pin(get_many(backend, keys)).await,
         Ask::Put(put) => match Box::pin(backend.put(*put)).await {
