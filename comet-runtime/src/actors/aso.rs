@@ -182,8 +182,11 @@ impl Aso {
             }
             Visit::Put { caller, record, condition, trail } => {
                 let condition = condition.as_deref();
-                match self.shared.begin_put(&self.key, Some(&self.record), &caller, condition) {
-                    Ok(()) => self.offer(caller, record, trail, reply, ctx),
+                match self.shared.may_put(&self.key, Some(&self.record), &caller, condition) {
+                    Ok(()) => {
+                        self.shared.end_claim(&self.key, caller.node.id, condition);
+                        self.offer(caller, record, trail, reply, ctx);
+                    }
                     Err(refusal) => drop(reply.send(Err(refusal))),
                 }
             }

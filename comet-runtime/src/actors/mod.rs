@@ -14,7 +14,7 @@ use std::{
 };
 
 use actix::prelude::*;
-use comet_routing::{Contact, Key, Prefix, clock::Clock};
+use comet_routing::{Contact, Key, NodeId, Prefix, clock::Clock};
 use comet_store::{
     DeleteRecord, Flush, PutRecord, Record, ReleaseRecord, SaveLog, SaveState, StoreReader, Version,
 };
@@ -175,10 +175,8 @@ impl Surroundings {
         Ok(Served::Noted)
     }
 
-    /// Says whether what is held is what a put expects, and nobody else is about to replace it. Its claim ends here:
-    /// from now on the store decides, which keeps to the condition as well. If it lasted for longer, it would keep the
-    /// key from others once this put was deleted again.
-    fn begin_put(
+    /// Says whether what is held is what a put expects, and nobody else is about to replace it.
+    fn may_put(
         &self,
         key: &Key,
         held: Option<&Record>,
@@ -188,11 +186,15 @@ impl Surroundings {
         let Some(&Condition { expected, ticket }) = condition else { return Ok(()) };
         let held = held.map(|held| held.version);
         rules::check_expected(held, expected)?;
-        let by = (caller.node.id, ticket);
-        let mut claims = self.claims.borrow_mut();
-        claims.admit(key, held, by, self.clock.now())?;
-        claims.end(key, by);
-        Ok(())
+        self.claims.borrow().admit(key, held, (caller.node.id, ticket), self.clock.now())
+    }
+
+    /// Ends the claim of a put once others see what it brings, or wait until it is decided. Ended sooner, it would let
+    /// a rival pass; if it lasted for longer, it would keep the key from others once this put was deleted again.
+    fn end_claim(&self, key: &Key, by: NodeId, condition: Option<&Condition>) {
+        if let Some(condition) = condition {
+            self.claims.borrow_mut().end(key, (by, condition.ticket));
+        }
     }
 
     /// How far an object may reach. Its publisher's signature was verified before the record got here.

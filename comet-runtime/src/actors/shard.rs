@@ -15,7 +15,8 @@ use comet_routing::{
     clock::{Clock, WallMs},
 };
 use comet_store::{
-    DeleteRecord, Deletion, PutRecord, Record, RecordExpired, ReleaseRecord, SaveState, Seal, Version,
+    DeleteRecord, Deletion, PutOutcome, PutRecord, Record, RecordExpired, ReleaseRecord, SaveState, Seal,
+    Version,
 };
 use rand_chacha::ChaCha12Rng;
 use tokio::sync::oneshot;
@@ -298,7 +299,7 @@ impl Shard {
         let answer = match (visit, held) {
             (Visit::Put { caller, record, condition, trail }, held) => {
                 let condition = condition.map(|condition| *condition);
-                let may_put = self.shared().begin_put(&key, held.as_ref(), &caller, condition.as_ref());
+                let may_put = self.shared().may_put(&key, held.as_ref(), &caller, condition.as_ref());
                 let arrival = Arrival { caller, condition, trail, reply };
                 return match may_put {
                     Ok(()) => self.store(held.as_ref(), *record, arrival),
@@ -361,7 +362,15 @@ impl Shard {
             let put = PutRecord { record, source, rule: rules::rule_of(condition), timer_ms: None };
             let version = put.record.version;
             let served = Served::Stored { version, usage: Usage::default() };
-            drop(answer_when_put(self.links.put.send(put), reply, served));
+            let (put, shared) = (self.links.put.send(put), self.shared());
+            let put = async move {
+                let outcome = put.await;
+                if let Ok(Ok(PutOutcome::Stored { .. } | PutOutcome::Unchanged)) = outcome {
+                    shared.end_claim(&key, caller.node.id, condition.as_ref());
+                }
+                outcome
+            };
+            drop(answer_when_put(put, reply, served));
             return;
         }
         // The store would refuse it in the end; until then its `onPut` would have acted for a deleted object.
@@ -375,6 +384,8 @@ impl Shard {
         let room = self.make_room(&record, source, holder);
         match room.and_then(|()| self.activate(&record, source, source)) {
             Ok(object) => {
+                // Visits wait from here on until the object is stored.
+                self.shared().end_claim(&key, caller.node.id, condition.as_ref());
                 let arrival = Arrival { caller, condition, trail, reply };
                 let object = Aso::arriving(self.shared(), object, record, arrival).start();
                 self.enter(key, object, holder);

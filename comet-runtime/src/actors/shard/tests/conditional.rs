@@ -133,3 +133,22 @@ async fn once_the_value_that_was_waited_for_is_deleted_the_key_is_free() {
 async fn once_the_object_that_was_waited_for_is_deleted_the_key_is_free() {
     nobody_waits_for_a_put_that_was_made(Some(COUNTER)).await;
 }
+
+async fn no_rival_passes_a_put_on_its_way(code: Option<&str>) {
+    let world = World::new(10);
+    let by = caller().node.id.as_bytes()[0];
+    assert_eq!(world.claim(by, None).await, Ok(Served::Noted));
+    let (put, rival) = tokio::join!(world.put_if(1, code, Expected::Absent), world.claim(2, None));
+    assert!(put.is_ok());
+    assert!(matches!(rival, Err(Refusal::Conflict { .. })), "{rival:?}");
+}
+
+#[actix::test]
+async fn no_rival_passes_a_value_while_it_is_being_stored() {
+    no_rival_passes_a_put_on_its_way(None).await;
+}
+
+#[actix::test]
+async fn no_rival_passes_an_object_while_it_is_being_stored() {
+    no_rival_passes_a_put_on_its_way(Some(COUNTER)).await;
+}
