@@ -56,7 +56,7 @@ impl Vouched {
         let range = shared_bits(target, &table.own);
         let is_everybody = outcome.closest.len() < wanted;
         // Those behind are spares, between whom there may be others.
-        let farthest = outcome.closest.iter().take(wanted).last();
+        let farthest = outcome.closest.iter().take(wanted).next_back();
         let shared = farthest.map(|farthest| shared_bits(target, &farthest.id).saturating_add(1));
         let depth = if is_everybody { 0 } else { shared.unwrap_or(0) };
         if depth <= range {
