@@ -51,6 +51,32 @@ fn gone() -> Refusal {
 }
 
 #[test]
+fn a_replica_that_refused_before_is_not_asked_again_and_its_no_counts() {
+    let no = || Refusal::BadCode("it does not compile".into());
+    for first in [node(1), node(9)] {
+        let (fresh, now) = read(5, Rule::First);
+        let mut later = fresh.clone().after(first, no());
+        let next = if first == node(1) { node(2) } else { node(1) };
+        assert_eq!(asked(&mut later, now).0, [next]);
+        later.on_refused(&next, no());
+        assert_eq!(done(&mut later, now).result, Err(no()), "two have said so");
+        let mut control = fresh;
+        assert_eq!(asked(&mut control, now).0, nodes([1]));
+        control.on_refused(&node(1), no());
+        assert_eq!(asked(&mut control, now).0, nodes([2]), "one alone is not believed");
+    }
+}
+
+#[test]
+fn a_replica_that_lacked_the_object_before_is_no_reason_to_conclude_that_there_is_none() {
+    let (fresh, now) = read(REACH as u8, Rule::First);
+    let mut later = fresh.after(node(1), Refusal::NotFound);
+    assert_eq!(asked(&mut later, now).0, nodes([2]));
+    later.on_answer(&node(2), 7);
+    assert_eq!(done(&mut later, now).result, Ok(vec![(node(2), 7)]));
+}
+
+#[test]
 fn the_nearest_replica_answers_and_nobody_else_is_asked() {
     let (mut read, now) = read(5, Rule::First);
     assert_eq!(asked(&mut read, now), (nodes([1]), ReadStep::Wait { until: now + DEADLINE }));
