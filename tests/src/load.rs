@@ -76,78 +76,160 @@ const SLOWDOWN_MAX: f64 = 3.0;
 const RECOVERY_MAX: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(250);
 
+/// Handshakes whose first packet is recorded.
+const HANDSHAKES: usize = 64;
+
 /// Hostile packets per second: rubbish, first packets of handshakes, and puts with bad signatures.
 const RUBBISH_PER_SECOND: u32 = 12_000;
 const HANDSHAKES_PER_SECOND: u32 = 4_000;
 const BAD_PUTS_PER_SECOND: u32 = 4_000;
 const HOSTILE_PER_SECOND: u32 = RUBBISH_PER_SECOND + HANDSHAKES_PER_SECOND + BAD_PUTS_PER_SECOND;
 
-/// Measures all of it with a node of `program`.
-pub async fn measure(program: &Path) -> Vec<Figure> {
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Section {
+    /// Several times what the node can do.
+    Overload,
+    /// A flood of hostile packets.
+    Hostile,
+}
+
+impl Section {
+    /// All of them, in the order in which they are measured.
+    pub const ALL: [Self; 2] = [Self::Overload, Self::Hostile];
+
+    /// As it is called on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Overload => "overload",
+            Self::Hostile => "hostile",
+        }
+    }
+}
+
+/// A node under load, and who asks it.
+struct Stage {
+    node: NodeProcess,
+    at: Contact,
+    crowd: Vec<Peer>,
+    /// Whose gets are timed.
+    witness: Peer,
+    value: Bytes,
+    /// The p99 of gets while nothing else happens.
+    calm: Duration,
+}
+
+/// Measures these sections with a node of `program`.
+pub async fn measure(program: &Path, sections: &[Section]) -> Vec<Figure> {
     let top = tempfile::tempdir().expect("a temporary directory");
-    let node = start(program, top.path());
-    let report = node.report().expect("the node answers");
-    let at = Contact::new(report.id, node.listen());
-    let crowd: Vec<Peer> = (1..=HONEST_NETWORKS).map(|n| Peer::start(Ipv4Addr::new(127, n, 0, 1))).collect();
-    let witness = Peer::start(Ipv4Addr::new(127, 100, 0, 1));
-    let value = get("value");
-    gets(&witness, at, &value, Duration::from_secs(1)).await;
+    let stage = Stage::set(program, top.path()).await;
+    let mut figures =
+        vec![figure("p99 of a get, unloaded", "-", format!("{:.2?}", stage.calm), stage.calm < PATIENCE)];
+    for section in sections {
+        figures.extend(match section {
+            Section::Overload => stage.overload().await,
+            Section::Hostile => stage.hostile().await,
+        });
+    }
+    figures.extend(stage.end());
+    figures
+}
 
-    let plain = capacity(&crowd, at, slice::from_ref(&value)).await;
-    let [quick, slow] =
-        ["quick", "slow"].map(|name| (0..OBJECTS).map(|n| get(&format!("{name}-{n}"))).collect::<Vec<_>>());
-    let peak = capacity(&crowd, at, &quick).await;
-    let calm = p99(gets(&witness, at, &value, PHASE).await);
-    let (offered, goodput) = overload(&crowd, at, &quick, peak * OVERLOAD, PATIENCE).await;
-    let after_load = recovery(&witness, at, &value, calm).await;
-    let slow_peak = capacity(&crowd, at, &slow).await;
-    let (_, in_time) = overload(&crowd, at, &slow, slow_peak * OVERLOAD, HURRY).await;
-    let (sent, attacked) = under_attack(&witness, at, &value).await;
-    let after_attack = recovery(&witness, at, &value, calm).await;
-    let resident_mb = node.resident_bytes_max() / (1 << 20);
-    let survived = node.report().is_some_and(|later| later.id == report.id);
+impl Stage {
+    async fn set(program: &Path, top: &Path) -> Self {
+        let node = start(program, top);
+        let report = node.report().expect("the node answers");
+        let at = Contact::new(report.id, node.listen());
+        let crowd = (1..=HONEST_NETWORKS).map(|n| Peer::start(Ipv4Addr::new(127, n, 0, 1))).collect();
+        let witness = Peer::start(Ipv4Addr::new(127, 100, 0, 1));
+        let value = get("value");
+        gets(&witness, at, &value, Duration::from_secs(1)).await;
+        let calm = p99(gets(&witness, at, &value, PHASE).await);
+        Self { node, at, crowd, witness, value, calm }
+    }
 
-    let (offered, kept, hurried) = (offered / peak, goodput / peak, in_time / slow_peak);
-    let (hostile, slowdown) = (f64::from(HOSTILE_PER_SECOND), attacked.as_secs_f64() / calm.as_secs_f64());
-    let figure = |what: &str, aim: &str, measured, reached| Figure {
-        what: what.into(),
-        aim: aim.into(),
-        measured,
-        reached,
-    };
-    let back = |what, time: Duration| {
-        figure(what, "<= 10 s", format!("{:.1} s", time.as_secs_f64()), time <= RECOVERY_MAX)
-    };
-    vec![
-        figure("gets of a value, 8 networks", "-", format!("{plain:.0}/s"), true),
-        figure("gets of objects that compute: capacity", "-", format!("{peak:.0}/s"), true),
-        figure(
-            "offered load",
-            "5 capacities",
-            format!("{offered:.1} capacities"),
-            offered >= OVERLOAD * 0.95,
-        ),
-        figure("goodput under it", ">= 80 % of capacity", format!("{:.0} %", kept * 100.0), kept >= 0.8),
-        back("p99 of a get as it should be, after the load ends", after_load),
-        figure("gets of slower objects: capacity", "-", format!("{slow_peak:.0}/s"), true),
-        figure(
-            "goodput at 5 times that, asked in a hurry",
-            ">= 80 % of capacity",
-            format!("{:.0} %", hurried * 100.0),
-            hurried >= 0.8,
-        ),
-        figure("p99 of a get, unloaded", "-", format!("{calm:.2?}"), true),
-        figure("hostile packets", "20000/s", format!("{sent:.0}/s"), sent >= hostile * 0.95),
-        figure(
-            "p99 of a get under them",
-            "<= 3 times unloaded",
-            format!("{attacked:.2?}, {slowdown:.1} times"),
-            slowdown <= SLOWDOWN_MAX,
-        ),
-        back("p99 of a get as it should be, after they end", after_attack),
-        figure("resident memory, at most", "<= 512 MB", format!("{resident_mb} MB"), resident_mb <= 512),
-        figure("the node lives", "yes", if survived { "yes" } else { "no" }.into(), survived),
-    ]
+    async fn overload(&self) -> Vec<Figure> {
+        let (crowd, at) = (&self.crowd, self.at);
+        let [quick, slow] = ["quick", "slow"]
+            .map(|name| (0..OBJECTS).map(|n| get(&format!("{name}-{n}"))).collect::<Vec<_>>());
+        let plain = capacity(crowd, at, slice::from_ref(&self.value)).await;
+        let peak = capacity(crowd, at, &quick).await;
+        let (offered, goodput) = overload(crowd, at, &quick, peak * OVERLOAD, PATIENCE).await;
+        let back_after = self.recovery().await;
+        let slow_peak = capacity(crowd, at, &slow).await;
+        let (_, in_time) = overload(crowd, at, &slow, slow_peak * OVERLOAD, HURRY).await;
+        let (offered, kept, hurried) = (offered / peak, goodput / peak, in_time / slow_peak);
+        vec![
+            figure("gets of a value, 8 networks", "-", format!("{plain:.0}/s"), true),
+            figure("gets of objects that compute: capacity", "-", format!("{peak:.0}/s"), true),
+            figure(
+                "offered load",
+                "5 capacities",
+                format!("{offered:.1} capacities"),
+                offered >= OVERLOAD * 0.95,
+            ),
+            figure("goodput under it", ">= 80 % of capacity", format!("{:.0} %", kept * 100.0), kept >= 0.8),
+            recovered("p99 of a get as it should be, after the load ends", back_after),
+            figure("gets of slower objects: capacity", "-", format!("{slow_peak:.0}/s"), true),
+            figure(
+                "goodput at 5 times that, asked in a hurry",
+                ">= 80 % of capacity",
+                format!("{:.0} %", hurried * 100.0),
+                hurried >= 0.8,
+            ),
+        ]
+    }
+
+    async fn hostile(&self) -> Vec<Figure> {
+        let (sent, attacked) = under_attack(&self.witness, self.at, &self.value).await;
+        let back_after = self.recovery().await;
+        let slowdown = attacked.as_secs_f64() / self.calm.as_secs_f64();
+        vec![
+            figure(
+                "hostile packets",
+                "20000/s",
+                format!("{sent:.0}/s"),
+                sent >= f64::from(HOSTILE_PER_SECOND) * 0.95,
+            ),
+            figure(
+                "p99 of a get under them",
+                "<= 3 times unloaded",
+                format!("{attacked:.2?}, {slowdown:.1} times"),
+                slowdown <= SLOWDOWN_MAX,
+            ),
+            recovered("p99 of a get as it should be, after they end", back_after),
+        ]
+    }
+
+    /// How long it takes until gets are as quick as they should be under attack.
+    async fn recovery(&self) -> Duration {
+        let began = Instant::now();
+        while began.elapsed() < RECOVERY_MAX * 6 {
+            let look = Instant::now();
+            let times = gets(&self.witness, self.at, &self.value, LOOK).await;
+            if p99(times) <= self.calm.mul_f64(SLOWDOWN_MAX) {
+                return look - began;
+            }
+        }
+        began.elapsed()
+    }
+
+    fn end(self) -> [Figure; 2] {
+        let resident_mb = self.node.resident_bytes_max() / (1 << 20);
+        let survived = self.node.report().is_some_and(|later| later.id == self.at.id);
+        [
+            figure("resident memory, at most", "<= 512 MB", format!("{resident_mb} MB"), resident_mb <= 512),
+            figure("the node lives", "yes", if survived { "yes" } else { "no" }.into(), survived),
+        ]
+    }
+}
+
+fn figure(what: &str, aim: &str, measured: String, reached: bool) -> Figure {
+    Figure { what: what.into(), aim: aim.into(), measured, reached }
+}
+
+fn recovered(what: &str, time: Duration) -> Figure {
+    figure(what, "<= 10 s", format!("{:.1} s", time.as_secs_f64()), time <= RECOVERY_MAX)
 }
 
 /// A node that counts loopback like any other network, with a value and with objects that compute.
@@ -258,24 +340,12 @@ async fn overload(
     (offered as f64 / seconds, served.into_inner() as f64 / seconds)
 }
 
-/// How long it takes until gets are as quick as they should be under attack.
-async fn recovery(witness: &Peer, node: Contact, request: &Bytes, calm: Duration) -> Duration {
-    let began = Instant::now();
-    while began.elapsed() < RECOVERY_MAX * 6 {
-        let look = Instant::now();
-        if p99(gets(witness, node, request, LOOK).await) <= calm.mul_f64(SLOWDOWN_MAX) {
-            return look - began;
-        }
-    }
-    began.elapsed()
-}
-
 /// Hostile packets per second, and how long gets take meanwhile.
 ///
 /// Every attacker has a thread of its own, so that the asker's is not held up by what it costs to attack.
 async fn under_attack(witness: &Peer, node: Contact, request: &Bytes) -> (f64, Duration) {
     let villain = Peer::start(Ipv4Addr::new(127, 66, 0, 1));
-    let handshakes = vec![first_packet(&villain).await];
+    let handshakes = join_all((0..HANDSHAKES).map(|_| first_packet(&villain))).await;
     drop(villain);
     let mut rng = ChaCha12Rng::seed_from_u64(1);
     let rubbish: Vec<Vec<u8>> = (0..256).map(|_| rubbish(&mut rng)).collect();
