@@ -4,7 +4,7 @@
 //! table tells, neither the coordinator nor the router has anything to add, and the object is asked directly. A get that
 //! comes to nothing here goes to the coordinator with what the own replica said, which is not asked again.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use comet_routing::{Contact, TableView, clock::Clock};
 use comet_runtime::{
@@ -64,8 +64,8 @@ impl Shortcut {
         };
         let visit = visit.with_trail(purse.ask_own(own.id, 0));
         let deadline = get.deadline.unwrap_or(self.deadline).min(self.deadline);
-        match tokio::time::timeout(deadline, self.replica.serve(*key, visit)).await {
-            Ok(Ok(Served::Got { value, version, active, usage, .. })) => {
+        match within(deadline, self.replica.serve(*key, visit)).await {
+            Some(Ok(Served::Got { value, version, active, usage, .. })) => {
                 let limits = self.gate.limits();
                 let bytes = limits.reply_bytes.max(limits.value_bytes);
                 let value = Value::decode(&value, Bounds { bytes, depth: limits.depth });
@@ -76,15 +76,53 @@ impl Shortcut {
                     Err(error) => Err(corrupt(error)),
                 })
             }
-            Ok(Ok(_)) => Reached::Elsewhere(None),
-            Ok(Err(refusal)) => {
+            Some(Ok(_)) => Reached::Elsewhere(None),
+            Some(Err(refusal)) => {
                 purse.on_refused(&own.id, &refusal);
                 Reached::Elsewhere(Some(OwnSaid { refusal, purse }))
             }
-            Err(_) => {
+            None => {
                 let deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
                 Reached::Over(Err(Refusal::Timeout { deadline_ms }))
             }
         }
+    }
+}
+
+/// What this comes to, or `None` if that takes longer than `deadline`.
+///
+/// To set a clock costs as much as the whole way to an object on the same thread and back. So one is set only for what is
+/// not over when all others on this thread have had their turn.
+async fn within<W: Future>(deadline: Duration, work: W) -> Option<W::Output> {
+    let mut work = pin!(work);
+    tokio::select! {
+        biased;
+        done = &mut work => return Some(done),
+        () = tokio::task::yield_now() => {}
+    }
+    Box::pin(tokio::time::timeout(deadline, work)).await.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(5);
+
+    #[tokio::test(start_paused = true)]
+    async fn what_takes_too_long_is_given_up_at_the_deadline_and_not_before() {
+        let start = Instant::now();
+        assert_eq!(within(DEADLINE, pending::<()>()).await, None);
+        assert_eq!(start.elapsed(), DEADLINE);
+        assert_eq!(within(DEADLINE, ready(1)).await, Some(1));
+        let slow = async {
+            sleep(DEADLINE - Duration::from_millis(1)).await;
+            2
+        };
+        assert_eq!(within(DEADLINE, slow).await, Some(2));
     }
 }

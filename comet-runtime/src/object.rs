@@ -15,9 +15,9 @@ use crate::{
     Caller, Event, Failure, Limits, OpOutcome, OpResult, Outcome, Reach, Request, Trail, Value, WaitId,
     contact_policy::{Allowance, Capabilities},
     dht::Usage,
-    policy::Policy,
+    policy::{Policy, PolicyFields},
     sandbox::{
-        Paused, Prototype, Ran, VALUE_FIELD, Vm,
+        Fault, Paused, Prototype, Ran, VALUE_FIELD, Vm,
         host::{Network, Scope, Turn},
         memory::Category,
         text::clean,
@@ -163,7 +163,8 @@ impl Object {
                 let put = (!matches!(value, LuaValue::Table(_))).then_some(value);
                 let (capabilities, decided) =
                     state.map(|state| vm.timed(|| restore(vm, &aso, state))).transpose()?.unwrap_or_default();
-                let policy = Policy::read(&aso, &limits).map_err(ActivationError::BadCode)?;
+                let policy =
+                    Policy::of(&PolicyFields::of(&aso), &limits).map_err(ActivationError::BadCode)?;
                 let limit_bytes = limits.memory_bytes as u64;
                 if vm.live_bytes(category, 0).0 as u64 > limit_bytes {
                     return Err(ActivationError::BadCode(Failure::Memory { limit_bytes }.to_string()));
@@ -306,8 +307,8 @@ impl Object {
         let Some(handler) = self.handler(event.handler()) else {
             return self.without_handler(event, invocation, moment);
         };
-        self.open_turn(&invocation, moment);
-        let ran = match self.arguments(event) {
+        let caller = self.open_turn(&invocation, moment);
+        let ran = match caller.and_then(|caller| self.arguments(event, caller)) {
             Ok(args) => self.vm.call(self.category, handler, args),
             Err(error) => Ran::Failed(self.vm.failure(&error)),
         };
@@ -318,8 +319,8 @@ impl Object {
     pub fn resume(&mut self, wait: WaitId, result: OpResult, moment: Moment) -> Option<Report> {
         match self.waits.remove(&wait)? {
             Wait::Handler { invocation, paused } => {
-                self.open_turn(&invocation, moment);
-                let ran = match self.answer(result) {
+                let opened = self.open_turn(&invocation, moment);
+                let ran = match opened.and_then(|_| self.answer(result)) {
                     Ok(args) => self.vm.resume(self.category, paused, args),
                     Err(error) => Ran::Failed(self.vm.failure(&error)),
                 };
@@ -335,8 +336,8 @@ impl Object {
                     usage: Usage::default(),
                     delete_self: false,
                 };
-                self.open_turn(&invocation, moment);
-                let ran = match self.answer(result) {
+                let opened = self.open_turn(&invocation, moment);
+                let ran = match opened.and_then(|_| self.answer(result)) {
                     Ok(mut args) => {
                         args.push_front(LuaValue::Table(self.aso.clone()));
                         self.vm.call(self.category, function, args)
@@ -370,12 +371,11 @@ impl Object {
         self.commit(&invocation, 0, turn, outcome.map(Progress::Done))
     }
 
-    fn arguments(&self, event: &Event) -> mlua::Result<MultiValue> {
-        let mut args = MultiValue::new();
+    /// What a handler is called with, by this caller if there is one.
+    fn arguments(&self, event: &Event, caller: Option<LuaValue>) -> mlua::Result<MultiValue> {
+        let mut args = MultiValue::with_capacity(4);
         args.push_back(LuaValue::Table(self.aso.clone()));
-        if let Some(caller) = event.caller() {
-            args.push_back(self.vm.introduce(caller)?);
-        }
+        args.extend(caller);
         match event {
             Event::Get { caller, payload } => {
                 args.push_back(caller.callback.map(|key| key.to_string()).into_lua(self.vm.lua())?);
@@ -426,7 +426,7 @@ impl Object {
             local: moment.local,
             now: moment.now,
             limits: self.limits.clone(),
-            aso: self.aso.clone(),
+            aso: self.aso.to_pointer(),
             network: Some(Network {
                 reach: self.reach,
                 capabilities: self.capabilities.clone(),
@@ -441,18 +441,22 @@ impl Object {
         }
     }
 
-    fn open_turn(&self, invocation: &Invocation, moment: Moment) {
+    /// Opens a turn, which has to be closed also where this fails. Returns the caller as a Lua value.
+    fn open_turn(&self, invocation: &Invocation, moment: Moment) -> mlua::Result<Option<LuaValue>> {
         self.vm.begin_work();
-        match &invocation.caller {
-            // What a failure here would hide is found again, and reported, when the arguments are made.
-            Some(caller) => drop(self.vm.introduce(caller)),
-            None => self.vm.introduce_nobody(),
-        }
+        let caller = match &invocation.caller {
+            Some(caller) => self.vm.introduce(caller).map(Some),
+            None => {
+                self.vm.introduce_nobody();
+                Ok(None)
+            }
+        };
         let scope = self.scope(invocation, moment);
         self.vm.open_turn(
             self.category,
             Turn { scope: Some(scope), seed: Some(moment.seed), ..Turn::default() },
         );
+        caller
     }
 
     fn close_turn(&mut self, mut invocation: Invocation, ran: Ran) -> Report {
@@ -540,16 +544,20 @@ impl Object {
     /// Encodes the state; `None` if it is the one that was kept last.
     fn keep_state(&mut self) -> Result<Option<Bytes>, String> {
         let bounds = self.limits.value_bounds();
+        let mut fields = PolicyFields::default();
         let write = |out: &mut Vec<u8>| {
-            self.vm
+            fields = self
+                .vm
                 .encode_state(&self.aso, self.value_as_put.as_ref(), bounds, out)
-                .map_err(|fault| clean(&fault.of("aso"), self.limits.log_line_bytes))
+                .map_err(|fault| clean(&fault.of("aso"), self.limits.log_line_bytes))?;
+            Ok(())
         };
-        let state = state::encode(write, &self.capabilities, self.decided.as_ref())?;
-        if state == self.kept {
-            return Ok(None);
-        }
-        self.policy = Policy::read(&self.aso, &self.limits)?;
+        let state = self.vm.with_scratch(|out| {
+            state::encode(write, &self.capabilities, self.decided.as_ref(), out)?;
+            Ok::<_, String>((*out != self.kept).then(|| Bytes::copy_from_slice(out)))
+        })?;
+        let Some(state) = state else { return Ok(None) };
+        self.policy = Policy::of(&fields, &self.limits)?;
         self.kept = state.clone();
         Ok(Some(state))
     }
@@ -577,16 +585,19 @@ impl Object {
     }
 
     fn reply(&self, value: &LuaValue) -> Result<Bytes, Failure> {
-        let mut out = Vec::with_capacity(64);
         let bounds = self.limits.reply_bounds();
-        match value {
-            LuaValue::Table(table) if *table == self.aso => {
-                self.vm.encode_state(&self.aso, None, bounds, &mut out)
-            }
-            value => self.vm.encode(value, bounds, &mut out),
-        }
-        .map_err(|fault| Failure::BadReply(clean(&fault.of("the reply"), self.limits.log_line_bytes)))?;
-        Ok(out.into())
+        let encoded = self.vm.with_scratch(|out| {
+            match value {
+                LuaValue::Table(table) if *table == self.aso => {
+                    self.vm.encode_state(&self.aso, None, bounds, out).map(drop)
+                }
+                value => self.vm.encode(value, bounds, out),
+            }?;
+            Ok(Bytes::copy_from_slice(out))
+        });
+        encoded.map_err(|fault: Fault| {
+            Failure::BadReply(clean(&fault.of("the reply"), self.limits.log_line_bytes))
+        })
     }
 }
 
@@ -613,7 +624,7 @@ fn define(
         local: moment.local,
         now: moment.now,
         limits: limits.clone(),
-        aso: aso.clone(),
+        aso: aso.to_pointer(),
         network: None,
     };
     vm.open_turn(category, Turn { scope: Some(scope), seed: Some(moment.seed), ..Turn::default() });

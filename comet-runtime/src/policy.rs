@@ -20,29 +20,70 @@ pub struct Policy {
     pub ttl_seconds: Option<u64>,
 }
 
+/// The names of the fields that a policy is made of.
+const FIELDS: [&str; 5] = ["onTimer", "timer", "replicas", "durable", "ttl"];
+
+/// The fields of an object that its policy is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct PolicyFields {
+    has_timer: bool,
+    timer: LuaValue,
+    replicas: LuaValue,
+    durable: LuaValue,
+    ttl: LuaValue,
+}
+
+impl Default for PolicyFields {
+    fn default() -> Self {
+        let nil = || LuaValue::Nil;
+        Self { has_timer: false, timer: nil(), replicas: nil(), durable: nil(), ttl: nil() }
+    }
+}
+
+impl PolicyFields {
+    /// The fields of this table.
+    pub(crate) fn of(aso: &Table) -> Self {
+        let mut fields = Self::default();
+        for name in FIELDS {
+            fields.note(name.as_bytes(), &aso.raw_get(name).unwrap_or(LuaValue::Nil));
+        }
+        fields
+    }
+
+    /// Looks at one field, for those who walk over all of them anyway.
+    pub(crate) fn note(&mut self, name: &[u8], value: &LuaValue) {
+        match name {
+            b"onTimer" => self.has_timer = value.is_function(),
+            b"timer" => self.timer = value.clone(),
+            b"replicas" => self.replicas = value.clone(),
+            b"durable" => self.durable = value.clone(),
+            b"ttl" => self.ttl = value.clone(),
+            _ => {}
+        }
+    }
+}
+
 impl Policy {
-    /// Reads the fields, or says which one makes no sense.
-    pub(crate) fn read(aso: &Table, limits: &Limits) -> Result<Self, String> {
-        let field = |name: &str| aso.raw_get::<LuaValue>(name).unwrap_or(LuaValue::Nil);
-        let has_timer = field("onTimer").is_function();
-        let timer = seconds("timer", &field("timer"))?.unwrap_or(limits.timer_seconds);
-        let replicas = match field("replicas") {
+    /// What these fields ask for, or which one makes no sense.
+    pub(crate) fn of(fields: &PolicyFields, limits: &Limits) -> Result<Self, String> {
+        let timer = seconds("timer", &fields.timer)?.unwrap_or(limits.timer_seconds);
+        let replicas = match &fields.replicas {
             LuaValue::Nil => None,
             value => match value.as_i64().and_then(|n| u8::try_from(n).ok()) {
                 Some(n) if n <= REPLICAS_MAX => Some(n),
                 _ => return Err(format!("aso.replicas must be a whole number from 0 to {REPLICAS_MAX}")),
             },
         };
-        let durable = match field("durable") {
+        let durable = match fields.durable {
             LuaValue::Nil => false,
             LuaValue::Boolean(durable) => durable,
             _ => return Err("aso.durable must be true or false".into()),
         };
         Ok(Self {
-            timer_seconds: has_timer.then_some(timer.max(limits.timer_seconds_min)),
+            timer_seconds: fields.has_timer.then_some(timer.max(limits.timer_seconds_min)),
             replicas,
             durable,
-            ttl_seconds: seconds("ttl", &field("ttl"))?,
+            ttl_seconds: seconds("ttl", &fields.ttl)?,
         })
     }
 }

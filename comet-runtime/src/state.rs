@@ -39,28 +39,28 @@ pub(crate) fn bounds(limits: &Limits) -> Bounds {
     }
 }
 
-/// Joins encoded fields, capabilities and the highest put that was decided.
+/// Appends, as one, encoded fields, capabilities and the highest put that was decided.
 pub(crate) fn encode(
     write_fields: impl FnOnce(&mut Vec<u8>) -> Result<(), String>,
     kept: &Capabilities,
     decided: Option<&Version>,
-) -> Result<Bytes, String> {
-    let mut out = Vec::with_capacity(128);
-    codec::write_list_header(&mut out, if decided.is_some() { 3 } else { 2 });
-    write_fields(&mut out)?;
-    codec::write_list_header(&mut out, kept.iter().len());
+    out: &mut Vec<u8>,
+) -> Result<(), String> {
+    codec::write_list_header(out, if decided.is_some() { 3 } else { 2 });
+    write_fields(out)?;
+    codec::write_list_header(out, kept.iter().len());
     for capability in kept.iter() {
-        codec::write_list_header(&mut out, 3);
-        codec::write_str(&mut out, capability.node.as_bytes());
-        codec::write_str(&mut out, capability.key.as_bytes());
-        codec::write_int(&mut out, i64::try_from(capability.expires_ms).unwrap_or(i64::MAX));
+        codec::write_list_header(out, 3);
+        codec::write_str(out, capability.node.as_bytes());
+        codec::write_str(out, capability.key.as_bytes());
+        codec::write_int(out, i64::try_from(capability.expires_ms).unwrap_or(i64::MAX));
     }
     if let Some(Version { sequence, hash }) = decided {
-        codec::write_list_header(&mut out, 2);
-        codec::write_str(&mut out, &sequence.to_be_bytes());
-        codec::write_str(&mut out, hash);
+        codec::write_list_header(out, 2);
+        codec::write_str(out, &sequence.to_be_bytes());
+        codec::write_str(out, hash);
     }
-    Ok(out.into())
+    Ok(())
 }
 
 /// Reads a state back; no bytes are the state of an object that has none yet.
@@ -94,8 +94,10 @@ pub(crate) fn without_capabilities(bytes: &Bytes, limits: &Limits) -> Result<Byt
         Value::Map(fields).encode_into(out);
         Ok(())
     };
-    encode(write, &Capabilities::default(), decided.as_ref())
-        .map_err(|_| DecodeError::Unsupported("no object state"))
+    let mut out = Vec::new();
+    encode(write, &Capabilities::default(), decided.as_ref(), &mut out)
+        .map_err(|_| DecodeError::Unsupported("no object state"))?;
+    Ok(out.into())
 }
 
 fn version(value: &Value) -> Option<Version> {
@@ -119,6 +121,16 @@ fn capability(value: &Value) -> Option<Capability> {
 mod tests {
     use super::*;
 
+    fn encoded(
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), String>,
+        kept: &Capabilities,
+        decided: Option<&Version>,
+    ) -> Bytes {
+        let mut out = Vec::new();
+        encode(write, kept, decided, &mut out).expect("the fields can be written");
+        out.into()
+    }
+
     #[test]
     fn what_was_kept_comes_back() {
         let mut kept = Capabilities::default();
@@ -128,7 +140,7 @@ mod tests {
             Ok(())
         };
         for decided in [None, Some(Version { sequence: u64::MAX, hash: [7; 32] })] {
-            let bytes = encode(write, &kept, decided.as_ref()).expect("the fields can be written");
+            let bytes = encoded(write, &kept, decided.as_ref());
             let state = decode(&bytes, &Limits::default()).expect("it is a state").expect("it is not empty");
             let fields = vec![("gets".into(), Value::Int(3))];
             assert_eq!(state, State { fields, capabilities: kept.clone(), decided });
@@ -147,7 +159,7 @@ mod tests {
             Ok(())
         };
         let decided = Some(Version { sequence: 5, hash: [7; 32] });
-        let state = encode(write, &kept, decided.as_ref()).expect("the fields can be written");
+        let state = encoded(write, &kept, decided.as_ref());
         let copy = without_capabilities(&state, &limits).expect("it is a state");
         let copy = decode(&copy, &limits).expect("it is a state").expect("it is not empty");
         assert_eq!((copy.fields, copy.capabilities.iter().len()), (vec![("gets".into(), Value::Int(3))], 0));
@@ -177,7 +189,7 @@ mod tests {
                 Ok(())
             };
             let decided = Version { sequence: u64::MAX, hash: [7; 32] };
-            let bytes = encode(write, &kept, Some(&decided)).expect("encodes");
+            let bytes = encoded(write, &kept, Some(&decided));
             assert!(decode(&bytes, &limits).is_ok());
         }
     }

@@ -5,6 +5,7 @@ use std::{future::poll_fn, io, net::SocketAddr, rc::Rc, time::Duration};
 use bytes::{Buf, BytesMut};
 use futures_util::{FutureExt, StreamExt, stream};
 use tokio::{
+    io::AsyncReadExt,
     net::TcpStream,
     sync::watch,
     time::{MissedTickBehavior, interval, timeout},
@@ -87,6 +88,7 @@ pub(super) async fn serve<B: Backend>(
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut quiet_ticks, mut partial_ticks) = (0_u64, 0_u64);
+    let mut closed = std::pin::pin!(closing.changed());
     loop {
         let pause = connection.begin(&mut pipeline, perform, &subscriber.channels)?;
         while connection.out.len() < OUT_BYTES_MAX
@@ -116,10 +118,10 @@ pub(super) async fn serve<B: Backend>(
         tokio::select! {
             biased;
             reply = poll_fn(|context| pipeline.poll_reply(context)) => connection.say(&reply)?,
-            readable = connection.stream.readable(), if pause == Pause::Starved => {
-                readable?;
+            read = connection.stream.read_buf(connection.intake.buffer()), if pause == Pause::Starved => {
                 quiet_ticks = 0;
-                connection.read()?;
+                // What has begun is answered: the client may have closed its half only.
+                connection.ended |= read? == 0;
             }
             heard = subscriber.hear(|question| subscriber::ask(served.clone(), question)),
                 if !connection.ended && !subscriber.channels.is_empty() =>
@@ -140,24 +142,13 @@ pub(super) async fn serve<B: Backend>(
                     return Ok(());
                 }
             }
-            _ = closing.changed(), if !connection.ended => connection.ended = true,
+            // It is not looked at again.
+            _ = &mut closed, if !connection.ended => connection.ended = true,
         }
     }
 }
 
 impl<B: Backend> Connection<B> {
-    /// Takes what has arrived.
-    fn read(&mut self) -> io::Result<()> {
-        match self.stream.try_read_buf(self.intake.buffer()) {
-            // What has begun is answered: the client may have closed its half only.
-            Ok(0) => self.ended = true,
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-        Ok(())
-    }
-
     /// Begins every command that has arrived and may begin.
     fn begin<F: Future<Output = Reply>>(
         &mut self,

@@ -14,7 +14,10 @@ use std::{
 };
 
 use actix::prelude::*;
-use comet_routing::{Contact, Key, NodeId, Prefix, clock::Clock};
+use comet_routing::{
+    Contact, Key, NodeId, Prefix,
+    clock::{Clock, WallMs},
+};
 use comet_store::{
     DeleteRecord, Flush, PutRecord, Record, ReleaseRecord, SaveLog, SaveState, StoreReader, Version,
 };
@@ -132,9 +135,12 @@ impl Surroundings {
         }
     }
 
-    /// Says whether an object may run for a caller from this network.
+    /// Says whether an object may run now for a caller from this network.
     fn may_run(&self, key: &Key, source: Option<Prefix>) -> Result<(), Refusal> {
-        let now = self.clock.wall_ms();
+        self.may_run_at(self.clock.wall_ms(), key, source)
+    }
+
+    fn may_run_at(&self, now: WallMs, key: &Key, source: Option<Prefix>) -> Result<(), Refusal> {
         self.blame.borrow().admit(key, source, now)?;
         match self.cpu.borrow().wait_ms(key, now) {
             0 => Ok(()),

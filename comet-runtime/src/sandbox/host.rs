@@ -3,7 +3,7 @@
 //! None of them raises: each returns its result, or nil and a sentence that the prelude raises at the
 //! author's line.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, ffi::c_void, rc::Rc};
 
 use comet_routing::{Contact, Key, clock::WallMs};
 use mlua::{Function, IntoLua, Lua, LuaString, Table, Value as LuaValue};
@@ -91,7 +91,8 @@ pub(crate) struct Scope {
     pub(crate) local: Contact,
     pub(crate) now: WallMs,
     pub(crate) limits: Rc<Limits>,
-    pub(crate) aso: Table,
+    /// Where the object's table is; tables stay where they are.
+    pub(crate) aso: *const c_void,
     /// `None` while the script only defines the object: then nothing may be sent.
     pub(crate) network: Option<Network>,
 }
@@ -328,7 +329,9 @@ fn lend_network(lua: &Lua, host: &Rc<Host>, marshal: &Rc<Marshal>, out: &Table) 
 /// A put of the object itself to its own key is a copy, a put of nil a deletion, anything else a write.
 fn put_op(marshal: &Marshal, host: &Host, key: Key, data: &LuaValue, nodes: Nodes) -> Result<Op, String> {
     let copies_itself = host
-        .scoped(|_, scope| matches!(data, LuaValue::Table(table) if *table == scope.aso).then_some(scope.key))
+        .scoped(|_, scope| {
+            matches!(data, LuaValue::Table(table) if table.to_pointer() == scope.aso).then_some(scope.key)
+        })
         .flatten();
     match (data, copies_itself) {
         (_, Some(own)) if own == key => Ok(Op::Copy { nodes }),

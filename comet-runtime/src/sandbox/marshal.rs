@@ -17,6 +17,7 @@ use super::{pace, text::clean};
 use crate::{
     Value,
     codec::{self, Bounds, ELEMENTS_MAX},
+    policy::PolicyFields,
 };
 
 /// The field of `aso` that holds the put's data.
@@ -192,26 +193,33 @@ impl Marshal {
     }
 
     /// Appends the encoding of an object's state: every field of its table that is not a function, but for
-    /// `value` where that still is what was put.
+    /// `value` where that still is what was put. Returns the fields that its policy is made of.
     pub(crate) fn encode_state(
         &self,
         aso: &Table,
         value_as_put: Option<&LuaValue>,
         bounds: Bounds,
         out: &mut Vec<u8>,
-    ) -> Result<(), Fault> {
+    ) -> Result<PolicyFields, Fault> {
         let mut encoder = Encoder::new(self, bounds, out);
-        let mut fields = 0;
+        let (mut fields, mut has_value, mut policy) = (0, false, PolicyFields::default());
         encoder.entries(aso, |encoder, key, value| {
-            if value.is_function()
-                || (is_value_field(&key) && value_as_put.is_some_and(|put| same(put, &value)))
-            {
+            if let LuaValue::String(name) = &key {
+                let name = name.as_bytes();
+                policy.note(&name, &value);
+                let is_value = *name == *VALUE_FIELD.as_bytes();
+                has_value |= is_value;
+                if is_value && value_as_put.is_some_and(|put| same(put, &value)) {
+                    return Ok(());
+                }
+            }
+            if value.is_function() {
                 return Ok(());
             }
             fields += 1;
             encoder.entry(&key, &value, 0)
         })?;
-        if value_as_put.is_some_and(|put| !put.is_nil()) && is_absent(aso) {
+        if value_as_put.is_some_and(|put| !put.is_nil()) && !has_value {
             fields += 1;
             codec::write_str(encoder.out, VALUE_FIELD.as_bytes());
             codec::write_nil(encoder.out);
@@ -219,16 +227,9 @@ impl Marshal {
         encoder.count(fields)?;
         let start = encoder.start;
         encoder.prepend(start, |header| codec::write_map_header(header, fields));
-        encoder.weigh()
+        encoder.weigh()?;
+        Ok(policy)
     }
-}
-
-fn is_value_field(key: &LuaValue) -> bool {
-    matches!(key, LuaValue::String(name) if *name.as_bytes() == *VALUE_FIELD.as_bytes())
-}
-
-fn is_absent(aso: &Table) -> bool {
-    matches!(aso.raw_get::<LuaValue>(VALUE_FIELD), Ok(LuaValue::Nil))
 }
 
 /// True if a handler cannot have changed one into the other. Tables can change inside, so they never are.
@@ -419,9 +420,12 @@ impl<'a> Encoder<'a> {
 
     /// Puts a header, whose length depends on what follows it, before what was written since `start`.
     fn prepend(&mut self, start: usize, write: impl FnOnce(&mut Vec<u8>)) {
-        let mut header = Vec::with_capacity(5);
-        write(&mut header);
-        self.out.splice(start..start, header);
+        let end = self.out.len();
+        write(self.out);
+        let header_bytes = self.out.len().saturating_sub(end);
+        if let Some(written) = self.out.get_mut(start..) {
+            written.rotate_right(header_bytes);
+        }
     }
 }
 

@@ -30,16 +30,16 @@ use mlua::{
 
 use self::{
     host::{Host, Turn},
-    marshal::{Fault, Marshal},
+    marshal::Marshal,
     memory::{Category, Ledger},
     meter::{Exceeded, Stopwatch},
     pace::Pace,
     text::clean,
     watch::{TurnWatch, process_time},
 };
-use crate::{Bounds, Caller, Failure, Limits, Origin, Value, WaitId};
+use crate::{Bounds, Caller, Failure, Limits, Origin, Value, WaitId, policy::PolicyFields};
 
-pub(crate) use self::marshal::VALUE_FIELD;
+pub(crate) use self::marshal::{Fault, VALUE_FIELD};
 
 /// How a chunk is called in error messages: `script:3: …`.
 const CHUNK_NAME: &str = "=script";
@@ -49,6 +49,8 @@ const PRELUDE_NAME: &str = "=comet";
 /// A VM takes new objects only while it holds less than this: a full collection of it stays under a
 /// millisecond.
 const VM_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The largest buffer for encoding that a VM keeps.
+const SCRATCH_BYTES_KEPT: usize = 4 * 1024;
 /// Idle threads that a VM keeps for the next turns.
 const THREADS_KEPT: usize = 8;
 /// A thread whose stack grew by more than this is not kept for other objects.
@@ -114,6 +116,8 @@ pub(crate) struct Vm {
     /// Objects have moved out since the VM was last collected as a whole.
     left_behind: Cell<bool>,
     last_caller: RefCell<Option<(Caller, LuaValue)>>,
+    /// Where values are encoded, so that each needs memory only once it is known how much.
+    scratch: RefCell<Vec<u8>>,
 }
 
 /// Whether a turn's wall-clock time counts.
@@ -179,6 +183,7 @@ impl Vm {
             free: RefCell::new((1..=memory::OBJECTS_MAX).collect()),
             left_behind: Cell::new(false),
             last_caller: RefCell::default(),
+            scratch: RefCell::default(),
         }))
     }
 
@@ -209,8 +214,19 @@ impl Vm {
         value_as_put: Option<&LuaValue>,
         bounds: Bounds,
         out: &mut Vec<u8>,
-    ) -> Result<(), Fault> {
+    ) -> Result<PolicyFields, Fault> {
         self.marshal.encode_state(aso, value_as_put, bounds, out)
+    }
+
+    /// What `write` makes of an empty buffer, and what it returns.
+    pub(crate) fn with_scratch<T>(&self, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        let mut scratch = self.scratch.take();
+        scratch.clear();
+        let written = write(&mut scratch);
+        if scratch.capacity() <= SCRATCH_BYTES_KEPT {
+            self.scratch.replace(scratch);
+        }
+        written
     }
 
     /// True if this table stands for a node.
@@ -336,11 +352,12 @@ impl Vm {
 
     /// Opens a turn: budgets are full, the turn's state is `turn`, allocation is limited.
     pub(crate) fn open_turn(&self, category: Category, turn: Turn) {
-        if let Some(watch) = &self.watch {
-            watch.turn_begins();
+        let deadline = self.deadline();
+        if let (Some(watch), Some((_, end))) = (&self.watch, deadline) {
+            watch.turn_begins(end.saturating_sub(self.turn_time_max()));
         }
-        self.host.meter.reset(self.limits.steps, self.deadline());
-        pace::turn_begins(self.deadline());
+        self.host.meter.reset(self.limits.steps, deadline);
+        pace::turn_begins(deadline);
         *self.host.turn.borrow_mut() = turn;
         self.lua.set_memory_limit(self.lua.used_memory() + self.limits.turn_alloc_bytes).ok();
         self.ledger.charge_main_to(category);
@@ -348,8 +365,11 @@ impl Vm {
 
     /// When what begins now has to be over.
     fn deadline(&self) -> Option<(Stopwatch, Duration)> {
-        let time_max = Duration::from_millis(self.limits.turn_ms);
-        self.stopwatch.map(|read| (read, read() + time_max))
+        self.stopwatch.map(|read| (read, read() + self.turn_time_max()))
+    }
+
+    fn turn_time_max(&self) -> Duration {
+        Duration::from_millis(self.limits.turn_ms)
     }
 
     /// Does what the host does for an object between two turns, in the time of a turn.

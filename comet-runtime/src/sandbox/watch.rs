@@ -26,8 +26,9 @@ impl TurnWatch {
         Some(process_time().saturating_sub(Duration::from_millis(since)))
     }
 
-    pub(crate) fn turn_begins(&self) {
-        let now = u64::try_from(process_time().as_millis()).unwrap_or(u64::MAX - 1);
+    /// A turn begins at this [`process_time`].
+    pub(crate) fn turn_begins(&self, now: Duration) {
+        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX - 1);
         self.since.store(now + 1, Ordering::Relaxed);
     }
 
@@ -54,7 +55,7 @@ mod tests {
     fn a_watch_sees_a_turn_while_it_runs_and_no_longer() {
         let watch = TurnWatch::default();
         assert_eq!(watch.running_for(), None);
-        watch.turn_begins();
+        watch.turn_begins(process_time());
         assert!(watch.running_for().is_some());
         watch.turn_ends();
         assert_eq!(watch.running_for(), None);

@@ -33,14 +33,15 @@ impl Aso {
     /// Runs an event's handler.
     pub(super) fn run(&mut self, event: &Event, trail: Trail, errand: Errand, ctx: &mut Context<Self>) {
         let source = event.caller().and_then(|caller| caller.source(&self.shared.local));
-        if self.object.has(event.handler())
-            && let Err(refusal) = self.shared.may_run(&self.key, source)
+        let moment = self.shared.moment();
+        // Looking for the handler costs more than whether it may run, which is the rule.
+        if let Err(refusal) = self.shared.may_run_at(moment.now, &self.key, source)
+            && self.object.has(event.handler())
         {
             return self.refuse(errand, refusal, ctx);
         }
         let id = self.next_invocation;
         self.next_invocation += 1;
-        let moment = self.shared.moment();
         let pending = Pending { errand, handler: event.handler() };
         let report = self.object.begin(id, event, trail, moment);
         self.begun(Run::Event(id), pending, report, ctx);
