@@ -4,7 +4,11 @@
 //! table tells, neither the coordinator nor the router has anything to add, and the object is asked directly. A get that
 //! comes to nothing here goes to the coordinator with what the own replica said, which is not asked again.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use comet_routing::{Contact, TableView, clock::Clock};
 use comet_runtime::{
@@ -14,10 +18,7 @@ use comet_runtime::{
     visit::Served,
 };
 
-use crate::{
-    operation::{Admitted, Gate, OwnRole, OwnSaid, Plan, Purse},
-    wire::{Request, Trail},
-};
+use crate::operation::{Gate, OwnRole, OwnSaid, Plan, Purse};
 
 /// The way to this node's own replica.
 #[derive(Clone)]
@@ -50,21 +51,17 @@ pub enum Reached {
 impl Shortcut {
     /// Asks the own replica, if one answer is wanted and this node is certainly the nearest to the key.
     pub async fn get(&self, get: &Get) -> Reached {
-        let (own, key) = (&self.own, &get.key);
-        let is_nearest = || self.view.is_nearest(key, self.clock.now());
-        if get.read != Read::First || self.role.is_client() || !is_nearest() {
+        let (own, key, now) = (&self.own, &get.key, self.clock.now());
+        if get.read != Read::First || self.role.is_client() || !self.view.is_nearest(key, now) {
             return Reached::Elsewhere(None);
         }
         let payload = get.payload.as_ref().map(Value::encode);
-        let request = Request::Get { key: *key, payload, callback: None, trail: Trail::LONGEST };
-        let (visit, mut purse) = match self.gate.admit(request, *own, self.clock.wall_ms()) {
-            Ok(Admitted::Visit { visit, .. }) => (visit, Purse::of_client(Plan::Nearest)),
-            Ok(_) => return Reached::Elsewhere(None),
+        let visit = match self.gate.admit_get(*own, payload.as_ref(), None, Purse::first_of_client()) {
+            Ok(visit) => visit,
             Err(refusal) => return Reached::Over(Err(refusal)),
         };
-        let visit = visit.with_trail(purse.ask_own(own.id, 0));
         let deadline = get.deadline.unwrap_or(self.deadline).min(self.deadline);
-        match within(deadline, self.replica.serve(*key, visit)).await {
+        match within(deadline, pin!(self.replica.serve_sent(now, *key, visit))).await {
             Some(Ok(Served::Got { value, version, active, usage, .. })) => {
                 let limits = self.gate.limits();
                 let bytes = limits.reply_bytes.max(limits.value_bytes);
@@ -78,6 +75,8 @@ impl Shortcut {
             }
             Some(Ok(_)) => Reached::Elsewhere(None),
             Some(Err(refusal)) => {
+                let mut purse = Purse::of_client(Plan::Nearest);
+                purse.ask_own(own.id, 0);
                 purse.on_refused(&own.id, &refusal);
                 Reached::Elsewhere(Some(OwnSaid { refusal, purse }))
             }
@@ -93,8 +92,7 @@ impl Shortcut {
 ///
 /// To set a clock costs as much as the whole way to an object on the same thread and back. So one is set only for what is
 /// not over when all others on this thread have had their turn.
-async fn within<W: Future>(deadline: Duration, work: W) -> Option<W::Output> {
-    let mut work = pin!(work);
+async fn within<W: Future>(deadline: Duration, mut work: Pin<&mut W>) -> Option<W::Output> {
     tokio::select! {
         biased;
         done = &mut work => return Some(done),
@@ -116,13 +114,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_takes_too_long_is_given_up_at_the_deadline_and_not_before() {
         let start = Instant::now();
-        assert_eq!(within(DEADLINE, pending::<()>()).await, None);
+        assert_eq!(within(DEADLINE, pin!(pending::<()>())).await, None);
         assert_eq!(start.elapsed(), DEADLINE);
-        assert_eq!(within(DEADLINE, ready(1)).await, Some(1));
+        assert_eq!(within(DEADLINE, pin!(ready(1))).await, Some(1));
         let slow = async {
             sleep(DEADLINE - Duration::from_millis(1)).await;
             2
         };
-        assert_eq!(within(DEADLINE, slow).await, Some(2));
+        assert_eq!(within(DEADLINE, pin!(slow)).await, Some(2));
     }
 }

@@ -93,6 +93,19 @@ impl Gate {
         ttl_seconds.max(self.ttl_seconds.0).min(self.ttl_seconds.1)
     }
 
+    /// Checks a get of the authenticated node `from`, which may cause so much.
+    pub fn admit_get(
+        &self,
+        from: Contact,
+        payload: Option<&Bytes>,
+        callback: Option<Key>,
+        trail: Trail,
+    ) -> Result<Visit, Refusal> {
+        let payload = payload.map(|payload| self.value("the payload", payload)).transpose()?;
+        let caller = Caller { node: from, callback, owner: None, origin: Origin::Client };
+        Ok(Visit::Get { caller, payload, trail })
+    }
+
     /// Checks a request of the authenticated node `from` that arrives at `now_ms`.
     pub fn admit(&self, request: Request, from: Contact, now_ms: WallMs) -> Result<Admitted, Refusal> {
         let caller = Caller { node: from, callback: None, owner: None, origin: Origin::Client };
@@ -108,8 +121,7 @@ impl Gate {
             Request::Check { key } => return Ok(Admitted::Check { key }),
             Request::DialBack => return Ok(Admitted::DialBack),
             Request::Get { key, payload, callback, trail } => {
-                let payload = payload.map(|payload| self.value("the payload", &payload)).transpose()?;
-                (key, Visit::Get { caller: Caller { callback, ..caller }, payload, trail: granted(trail) })
+                (key, self.admit_get(from, payload.as_ref(), callback, granted(trail))?)
             }
             Request::Put { object, trail } => {
                 let record = Box::new(self.record(object, now_ms)?);

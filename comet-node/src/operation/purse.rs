@@ -38,6 +38,11 @@ impl Purse {
         Self { left: Trail::FRESH, plan, is_charged: false, spare: 0, each: None, given: BTreeMap::new() }
     }
 
+    /// What the own node may cause if a client's request begins there, and [`Plan::Nearest`] divides it.
+    pub fn first_of_client() -> Trail {
+        Trail::FRESH.most()
+    }
+
     /// That of an object's request.
     pub fn of_object(trail: Trail, plan: Plan) -> Self {
         Self { left: trail, plan, is_charged: true, spare: 0, each: None, given: BTreeMap::new() }
@@ -132,6 +137,13 @@ mod tests {
     /// What so many nodes get, one after the other.
     fn given(purse: &mut Purse, nodes: u8, frame_bytes: usize) -> Vec<Option<u8>> {
         (0..nodes).map(|n| purse.ask(node(n), frame_bytes).map(|part| part.messages)).collect()
+    }
+
+    #[test]
+    fn the_first_that_answers_for_all_gets_what_is_said_of_it() {
+        let own = Purse::of_client(Plan::Nearest).ask_own(node(1), 70_000);
+        assert_eq!(own, Purse::first_of_client());
+        assert!(own.messages > 0);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! An active object is in the [`Directory`] and gets its visits directly; a plain value is read from the store
 //! without waking anybody; everything else goes to the shard that the key belongs to.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use actix::prelude::*;
 use comet_routing::{Key, clock::Clock};
@@ -90,7 +90,11 @@ impl Replica {
 
     /// Carries out a visit.
     pub async fn serve(&self, key: Key, visit: Visit) -> Result<Served, Refusal> {
-        let sent = self.clock.now();
+        self.serve_sent(self.clock.now(), key, visit).await
+    }
+
+    /// Carries out a visit that was sent at this time.
+    pub async fn serve_sent(&self, sent: Instant, key: Key, visit: Visit) -> Result<Served, Refusal> {
         for _ in 0..ATTEMPTS_MAX {
             let object = self.directory.find(&key);
             if object.is_none()
