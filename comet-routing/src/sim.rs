@@ -113,6 +113,12 @@ impl Event {
     fn wide(origin: usize, target: Key) -> Self {
         Self::Start { origin, target, k: TableConfig::default().k, excused: 0 }
     }
+
+    /// The start of a lookup for `count` nodes, and for a few spare ones.
+    fn narrow(origin: usize, target: Key, count: usize) -> Self {
+        let k = count.saturating_add(SPARES).min(TableConfig::default().k);
+        Self::Start { origin, target, k, excused: k.saturating_sub(count) }
+    }
 }
 
 impl Swarm {
@@ -165,6 +171,20 @@ impl Swarm {
 
     /// Runs `count` lookups for random keys from random honest nodes, started at random within `spread`.
     pub fn lookups(&mut self, count: usize, spread: Duration) -> Vec<Report> {
+        self.run_from_random_nodes(count, spread, Event::wide)
+    }
+
+    /// As [`Swarm::lookups`], for `wanted` live nodes and a few spare ones each, as the `Router` looks for replicas.
+    pub fn finds(&mut self, count: usize, spread: Duration, wanted: usize) -> Vec<Report> {
+        self.run_from_random_nodes(count, spread, |origin, target| Event::narrow(origin, target, wanted))
+    }
+
+    fn run_from_random_nodes(
+        &mut self,
+        count: usize,
+        spread: Duration,
+        start: impl Fn(usize, Key) -> Event,
+    ) -> Vec<Report> {
         let honest = self.honest();
         if honest.is_empty() {
             return Vec::new();
@@ -173,7 +193,7 @@ impl Swarm {
             let origin = honest[self.rng.random_range(0..honest.len())];
             let target = self.random_key();
             let after = spread.mul_f64(self.rng.random_range(0.0..=1.0));
-            self.schedule(after, Event::wide(origin, target));
+            self.schedule(after, start(origin, target));
         }
         self.run()
     }
@@ -181,8 +201,7 @@ impl Swarm {
     /// Looks for `count` live nodes close to `target`, and for a few spare ones as the `Router` does.
     pub fn find(&mut self, origin: &NodeId, target: Key, count: usize) -> Option<Outcome> {
         let origin = *self.by_id.get(origin)?;
-        let k = count.saturating_add(SPARES).min(TableConfig::default().k);
-        self.schedule(Duration::ZERO, Event::Start { origin, target, k, excused: k.saturating_sub(count) });
+        self.schedule(Duration::ZERO, Event::narrow(origin, target, count));
         self.run().pop().map(|report| report.outcome)
     }
 

@@ -31,6 +31,9 @@ const PLAIN: [u64; 4] = [1_000, 10_000, 100_000, 1_000_000];
 /// Objects with handlers.
 const ACTIVE: [u64; 3] = [1_000, 10_000, 100_000];
 
+/// Objects of which as many as may be have handlers, and the others none.
+const MIXED: u64 = 1_000_000;
+
 /// What each holds, and what a get of it answers.
 const VALUE: &str = "one hundred bytes of text, which is about what a session, a counter with a name or a contact would take.";
 
@@ -56,13 +59,14 @@ pub fn measure(plan: &Plan) -> anyhow::Result<Report> {
         plan.extent.of(&ACTIVE[..], &ACTIVE[..1]).iter().map(|n| *n.min(&plan.active_max)).collect();
     let empty = series(plan, &[0], None)?.remove(0);
     let (plain, active) = (series(plan, plain, None)?, series(plan, &active, Some(&Code::new(COUNTER)))?);
+    let mixed = mixed(plan, plan.extent.of(MIXED, 2_000), active.last().map_or(0, |count| count.objects))?;
 
     let mut text = String::from(
         "| objects | active | start | resident after the start | after each was read | bytes for each |\n|---|---|---|---|---|---|\n",
     );
     let base = empty.read_bytes;
     let mb = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    for count in [&empty].into_iter().chain(&plain).chain(&active) {
+    for count in [&empty].into_iter().chain(&plain).chain(&active).chain([&mixed]) {
         let Count { objects, active, start_ms, started_bytes, read_bytes } = count;
         let each = read_bytes
             .saturating_sub(base)
@@ -100,19 +104,34 @@ fn series(plan: &Plan, sizes: &[u64], code: Option<&Code>) -> anyhow::Result<Vec
     for size in sizes {
         fill(&data, filled, *size, code)?;
         filled = *size;
-        counts.push(count(plan, &data, *size, code)?);
+        let text = if code.is_some() { "ok" } else { VALUE };
+        counts.push(count(plan, &data, &[(*size, text)])?);
     }
     Ok(counts)
 }
 
-fn count(plan: &Plan, data: &Path, objects: u64, code: Option<&Code>) -> anyhow::Result<Count> {
+/// Counts with so many objects in one store, of which the first `active` have handlers.
+fn mixed(plan: &Plan, objects: u64, active: u64) -> anyhow::Result<Count> {
+    let top = tempfile::Builder::new().prefix("compare-").tempdir_in(&plan.top)?;
+    let data = top.path().join("node");
+    std::fs::create_dir_all(&data)?;
+    fill(&data, 0, active, Some(&Code::new(COUNTER)))?;
+    fill(&data, active, objects, None)?;
+    count(plan, &data, &[(active, "ok"), (objects, VALUE)])
+}
+
+/// Starts a node over this store and reads every object. Those up to each of these numbers answer this text.
+fn count(plan: &Plan, data: &Path, parts: &[(u64, &str)]) -> anyhow::Result<Count> {
     let began = Instant::now();
     let (node, addr) = node(plan, data)?;
     let (start, started_bytes) = (began.elapsed(), node.resident_bytes());
     let mut client = Connection::open(addr)?;
-    let text = if code.is_some() { "ok" } else { VALUE };
-    for first in (0..objects).step_by(AT_ONCE as usize) {
-        client.get_all((first..objects.min(first + AT_ONCE)).map(name), text)?;
+    let mut objects = 0;
+    for &(end, text) in parts {
+        for first in (objects..end).step_by(AT_ONCE as usize) {
+            client.get_all((first..end.min(first + AT_ONCE)).map(name), text)?;
+        }
+        objects = end;
     }
     let active = node.report().context("the node does not answer")?.active_objects;
     Ok(Count {

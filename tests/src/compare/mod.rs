@@ -9,6 +9,7 @@ use chart::Chart;
 
 pub mod chart;
 pub mod fig2;
+pub mod growth;
 pub mod laps;
 pub mod memory;
 pub mod redis;
@@ -86,6 +87,7 @@ pub const SECTIONS: &[Section] = &[
     Section { name: "fig2", measure: fig2::measure },
     Section { name: "memory", measure: memory::measure },
     Section { name: "swarm", measure: swarm::measure },
+    Section { name: "growth", measure: growth::measure },
 ];
 
 /// What the command line asks for.
@@ -105,8 +107,7 @@ pub struct Wish {
 
 impl Wish {
     /// How to ask.
-    pub const USAGE: &str =
-        "usage: compare [--smoke] [--pairs N] [--active N] [--svg DIR] [redis] [fig2] [memory] [swarm]";
+    pub const USAGE: &str = "usage: compare [--smoke] [--pairs N] [--active N] [--svg DIR] [redis] [fig2] [memory] [swarm] [growth]";
 
     /// Reads the words after the program's name; the error says what is wrong with them.
     pub fn parse(words: impl IntoIterator<Item = String>) -> Result<Self, String> {
@@ -161,7 +162,10 @@ mod tests {
     #[test]
     fn everything_is_measured_unless_sections_are_named() {
         let names = |wish: Wish| wish.sections.iter().map(|section| section.name).collect::<Vec<_>>();
-        assert_eq!(names(wish("").expect("nothing is wrong")), ["redis", "fig2", "memory", "swarm"]);
+        assert_eq!(
+            names(wish("").expect("nothing is wrong")),
+            ["redis", "fig2", "memory", "swarm", "growth"]
+        );
         let some = wish("swarm --pairs 3 --svg there fig2").expect("nothing is wrong");
         assert_eq!((some.pairs, some.svg.clone()), (3, Some("there".into())));
         assert_eq!(names(some), ["swarm", "fig2"]);
