@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::{self, File},
     io::{BufRead, BufReader},
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -25,6 +25,7 @@ pub struct NodeProcess {
     http: SocketAddr,
     peers: Vec<SocketAddr>,
     args: Vec<String>,
+    log: Option<PathBuf>,
     greeting: Vec<String>,
     child: Child,
 }
@@ -48,18 +49,30 @@ impl NodeProcess {
 
     /// As [`NodeProcess::start`], with more arguments of `comet-node run`.
     pub fn start_with(program: &Path, data: &Path, peers: &[SocketAddr], args: &[&str]) -> Self {
+        Self::start_logged(program, data, peers, args, None)
+    }
+
+    /// As [`NodeProcess::start_with`], with all that its parts have to say in a file, or without one its warnings among those of
+    /// the test.
+    pub fn start_logged(
+        program: &Path,
+        data: &Path,
+        peers: &[SocketAddr],
+        args: &[&str],
+        log: Option<&Path>,
+    ) -> Self {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let args: Vec<String> = args.iter().map(ToString::to_string).collect();
-        let (child, greeting) = spawn(program, data, any, any, peers, &args);
+        let (child, greeting) = spawn(program, data, any, any, peers, &args, log);
         let (listen, http) = addresses(&greeting);
-        let (program, data, peers) = (program.into(), data.into(), peers.into());
-        Self { program, data, listen, http, peers, args, greeting, child }
+        let (program, data, peers, log) = (program.into(), data.into(), peers.into(), log.map(Into::into));
+        Self { program, data, listen, http, peers, args, log, greeting, child }
     }
 
     /// Starts it again, with the same data and addresses, after it was stopped or killed.
     pub fn restart(&mut self) {
-        let Self { program, data, listen, http, peers, args, .. } = self;
-        (self.child, self.greeting) = spawn(program, data, *listen, *http, peers, args);
+        let Self { program, data, listen, http, peers, args, log, .. } = self;
+        (self.child, self.greeting) = spawn(program, data, *listen, *http, peers, args, log.as_deref());
         (self.listen, self.http) = addresses(&self.greeting);
     }
 
@@ -183,6 +196,7 @@ fn spawn(
     http: SocketAddr,
     peers: &[SocketAddr],
     args: &[String],
+    log: Option<&Path>,
 ) -> (Child, Vec<String>) {
     let mut command = Command::new(program);
     command.arg("run").arg("--data").arg(data);
@@ -191,7 +205,14 @@ fn spawn(
         command.args(["--peer", &peer.to_string()]);
     }
     command.args(args);
-    command.env("RUST_LOG", "warn").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    match log {
+        None => command.env("RUST_LOG", "warn").stderr(Stdio::inherit()),
+        Some(path) => {
+            let file = File::options().create(true).append(true).open(path);
+            command.env("RUST_LOG", "trace").stderr(file.expect("a file for its log can be made"))
+        }
+    };
     let mut child = command.spawn().expect("the program starts");
     let out = child.stdout.take().expect("its output is piped");
     let mut lines = BufReader::new(out).lines();
