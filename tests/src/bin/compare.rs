@@ -1,4 +1,4 @@
-//! Measures Comet beside Redis and by itself, and prints the tables of docs/performance.md:
+//! Measures Comet beside Redis, beside other hash tables and by itself, and prints the tables of docs/performance.md:
 //! `cargo run --release -p comet-tests --bin compare -- --svg docs/img`.
 //!
 //! Without names it measures every section. With `run` as its first word it is `comet-node` itself: the node that is measured is this
@@ -36,7 +36,8 @@ fn main() -> ExitCode {
 fn measure(wish: &Wish) -> anyhow::Result<()> {
     let program = env::current_exe().context("this program does not know where it is")?;
     let top = program.parent().context("this program is in a folder")?.to_owned();
-    let plan = Plan { extent: wish.extent, pairs: wish.pairs, active_max: wish.active_max, program, top };
+    let Wish { extent, pairs, active_max, .. } = *wish;
+    let plan = Plan { extent, pairs, active_max, program, python: wish.python.clone(), top };
     if let Some(dir) = &wish.svg {
         fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     }

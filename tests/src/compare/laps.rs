@@ -1,8 +1,9 @@
-//! What one run of `redis-benchmark` said, and what several pairs of runs say together.
+//! What one run took, and what several pairs of runs say together.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use super::median;
+use crate::resilience::percentile;
 
 /// One run's figures.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -11,6 +12,8 @@ pub struct Lap {
     pub per_second: f64,
     /// The time that half of them took at most, in milliseconds.
     pub p50_ms: f64,
+    /// The time that all but one in a hundred took at most, in milliseconds.
+    pub p99_ms: f64,
 }
 
 /// Why the output of `redis-benchmark --csv` says nothing.
@@ -33,6 +36,12 @@ pub enum LapError {
 }
 
 impl Lap {
+    /// Of what took so long each, and so long altogether.
+    pub fn of(times: &[Duration], whole: Duration) -> Self {
+        let ms = |percent| percentile(times.to_vec(), percent).as_secs_f64() * 1e3;
+        Self { per_second: times.len() as f64 / whole.as_secs_f64(), p50_ms: ms(50), p99_ms: ms(99) }
+    }
+
     /// Reads what `redis-benchmark --csv` of Redis 6.2 and later prints for one command.
     pub fn parse(output: &str) -> Result<Self, LapError> {
         if let Some(line) = output.lines().find(|line| line.contains("Error from server")) {
@@ -52,7 +61,11 @@ impl Lap {
                 .filter(|figure| figure.is_finite())
                 .ok_or_else(|| LapError::NoFigure { column, row: row.into() })
         };
-        Ok(Self { per_second: figure("rps")?, p50_ms: figure("p50_latency_ms")? })
+        Ok(Self {
+            per_second: figure("rps")?,
+            p50_ms: figure("p50_latency_ms")?,
+            p99_ms: figure("p99_latency_ms")?,
+        })
     }
 }
 
@@ -71,8 +84,12 @@ impl Verdict {
     /// Judges the pairs; `None` if there are none.
     pub fn of(pairs: &[(Lap, Lap)]) -> Option<Self> {
         let side = |of: fn(&(Lap, Lap)) -> Lap| {
-            let per_second = median(pairs.iter().map(|pair| of(pair).per_second).collect())?;
-            Some(Lap { per_second, p50_ms: median(pairs.iter().map(|pair| of(pair).p50_ms).collect())? })
+            let middle = |figure: fn(Lap) -> f64| median(pairs.iter().map(|pair| figure(of(pair))).collect());
+            Some(Lap {
+                per_second: middle(|lap| lap.per_second)?,
+                p50_ms: middle(|lap| lap.p50_ms)?,
+                p99_ms: middle(|lap| lap.p99_ms)?,
+            })
         };
         let ratio = Spread::of(pairs.iter().map(|(first, second)| first.per_second / second.per_second))?;
         Some(Self { first: side(|pair| pair.0)?, second: side(|pair| pair.1)?, ratio })
@@ -117,14 +134,14 @@ mod tests {
         let output = format!(
             "{HEAD}\n\"GET plain\",\"51282.05\",\"0.502\",\"0.144\",\"0.487\",\"0.743\",\"1.023\",\"3.5\"\n"
         );
-        assert_eq!(Lap::parse(&output), Ok(Lap { per_second: 51_282.05, p50_ms: 0.487 }));
+        assert_eq!(Lap::parse(&output), Ok(Lap { per_second: 51_282.05, p50_ms: 0.487, p99_ms: 1.023 }));
     }
 
     #[test]
     fn a_command_may_contain_commas_and_quotes_and_progress_may_come_before() {
         let row = r#""SET a "b",c","100.5","9","9","0.25","9","9","9""#;
         let output = format!("WARNING: Could not fetch server CONFIG\n{HEAD}\nSET: rps=0.0\r{row}\n");
-        assert_eq!(Lap::parse(&output), Ok(Lap { per_second: 100.5, p50_ms: 0.25 }));
+        assert_eq!(Lap::parse(&output), Ok(Lap { per_second: 100.5, p50_ms: 0.25, p99_ms: 9.0 }));
     }
 
     #[test]
@@ -143,8 +160,15 @@ mod tests {
     }
 
     #[test]
+    fn a_lap_of_a_hundred_has_its_slowest_as_p99() {
+        let times: Vec<Duration> = (1..=100).map(Duration::from_millis).collect();
+        let lap = Lap::of(&times, Duration::from_secs(2));
+        assert_eq!(lap, Lap { per_second: 50.0, p50_ms: 51.0, p99_ms: 100.0 });
+    }
+
+    #[test]
     fn ratios_are_taken_within_pairs_before_their_median() {
-        let lap = |per_second| Lap { per_second, p50_ms: 1.0 };
+        let lap = |per_second| Lap { per_second, p50_ms: 1.0, p99_ms: 2.0 };
         // The machine was half as fast during the second pair: the ratio does not know.
         let pairs = [(lap(50.0), lap(100.0)), (lap(25.0), lap(50.0)), (lap(80.0), lap(100.0))];
         let verdict = Verdict::of(&pairs).expect("there are pairs");

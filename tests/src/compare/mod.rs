@@ -1,4 +1,4 @@
-//! Comet's speed in figures that others can repeat: beside Redis, and by itself.
+//! Comet's speed in figures that others can repeat: beside Redis, beside other hash tables, and by itself.
 //!
 //! Each section has a module, whose documentation says what exactly is measured, and prints the Markdown tables of
 //! docs/performance.md. There are no aims here: figures of one machine are worth nothing on another, ratios of one run are.
@@ -13,6 +13,7 @@ pub mod growth;
 pub mod laps;
 pub mod memory;
 pub mod redis;
+pub mod rivals;
 mod servers;
 pub mod swarm;
 
@@ -59,6 +60,8 @@ pub struct Plan {
     pub active_max: u64,
     /// A program that is `comet-node`.
     pub program: PathBuf,
+    /// A Python interpreter: a path, or a name to look for.
+    pub python: PathBuf,
     /// Where directories are made: on a disk, for a file system in memory would make durability free.
     pub top: PathBuf,
 }
@@ -88,6 +91,7 @@ pub const SECTIONS: &[Section] = &[
     Section { name: "memory", measure: memory::measure },
     Section { name: "swarm", measure: swarm::measure },
     Section { name: "growth", measure: growth::measure },
+    Section { name: "rivals", measure: rivals::measure },
 ];
 
 /// What the command line asks for.
@@ -101,18 +105,21 @@ pub struct Wish {
     pub pairs: usize,
     /// How many active objects at most.
     pub active_max: u64,
+    /// A Python interpreter.
+    pub python: PathBuf,
     /// Where to put pictures, if anywhere.
     pub svg: Option<PathBuf>,
 }
 
 impl Wish {
     /// How to ask.
-    pub const USAGE: &str = "usage: compare [--smoke] [--pairs N] [--active N] [--svg DIR] [redis] [fig2] [memory] [swarm] [growth]";
+    pub const USAGE: &str = "usage: compare [--smoke] [--pairs N] [--active N] [--python PROGRAM] [--svg DIR] \
+                             [redis] [fig2] [memory] [swarm] [growth] [rivals]";
 
     /// Reads the words after the program's name; the error says what is wrong with them.
     pub fn parse(words: impl IntoIterator<Item = String>) -> Result<Self, String> {
         let (mut sections, mut extent, mut pairs) = (Vec::new(), Extent::Full, None);
-        let (mut active_max, mut svg) = (memory::ACTIVE_MAX, None);
+        let (mut active_max, mut python, mut svg) = (memory::ACTIVE_MAX, PathBuf::from("python3"), None);
         let mut words = words.into_iter();
         while let Some(word) = words.next() {
             match word.as_str() {
@@ -129,6 +136,7 @@ impl Wish {
                     active_max = good
                         .ok_or_else(|| format!("--active needs a number from 1 to {}", memory::ACTIVE_MAX))?;
                 }
+                "--python" => python = PathBuf::from(words.next().ok_or("--python needs a program")?),
                 "--svg" => svg = Some(PathBuf::from(words.next().ok_or("--svg needs a directory")?)),
                 name => {
                     let section = SECTIONS.iter().find(|section| section.name == name);
@@ -140,7 +148,7 @@ impl Wish {
             sections = SECTIONS.to_vec();
         }
         let pairs = pairs.unwrap_or(extent.of(PAIRS, 1));
-        Ok(Self { sections, extent, pairs, active_max, svg })
+        Ok(Self { sections, extent, pairs, active_max, python, svg })
     }
 }
 
@@ -164,11 +172,18 @@ mod tests {
         let names = |wish: Wish| wish.sections.iter().map(|section| section.name).collect::<Vec<_>>();
         assert_eq!(
             names(wish("").expect("nothing is wrong")),
-            ["redis", "fig2", "memory", "swarm", "growth"]
+            ["redis", "fig2", "memory", "swarm", "growth", "rivals"]
         );
         let some = wish("swarm --pairs 3 --svg there fig2").expect("nothing is wrong");
         assert_eq!((some.pairs, some.svg.clone()), (3, Some("there".into())));
         assert_eq!(names(some), ["swarm", "fig2"]);
+    }
+
+    #[test]
+    fn another_python_is_taken_if_it_is_named() {
+        assert_eq!(wish("").expect("nothing is wrong").python, PathBuf::from("python3"));
+        assert_eq!(wish("--python a/b").expect("nothing is wrong").python, PathBuf::from("a/b"));
+        assert_eq!(wish("rivals --python").err(), Some("--python needs a program".into()));
     }
 
     #[test]

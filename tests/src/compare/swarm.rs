@@ -4,7 +4,8 @@
 //! of eight replicas when they are acknowledged.
 
 use std::{
-    cell::Cell,
+    cell::RefCell,
+    ops::Range,
     time::{Duration, Instant},
 };
 
@@ -23,18 +24,17 @@ use comet_runtime::{
 };
 use futures_util::future::join_all;
 
-use super::{Plan, Report};
-use crate::resilience::percentile;
+use super::{Plan, Report, laps::Lap};
 
 /// Operations of one kind at most, and the time after which no more are begun.
-const OPERATIONS: usize = 2_000;
+pub(super) const OPERATIONS: usize = 2_000;
 const PERIOD: Duration = Duration::from_secs(20);
 
 /// Objects that are put and got.
 const OBJECTS: usize = 100;
 
 /// Operations under way at once where the rate is measured.
-const IN_FLIGHT: usize = 16;
+pub(super) const IN_FLIGHT: usize = 16;
 
 /// A large value: nearly what a put may have.
 const LARGE_BYTES: usize = 60_000;
@@ -59,41 +59,42 @@ async fn report(plan: &Plan, clients: &[Client]) -> anyhow::Result<Report> {
     let put = |n: usize| put(clients, n, format!("small-{}", n % OBJECTS), Value::from("hello").encode());
     let get = |n: usize| get(clients, n, format!("small-{}", n % OBJECTS));
     // Whatever is got has been put: the objects come first, and are not counted.
-    times(OBJECTS, IN_FLIGHT, &put).await?;
+    times(0..OBJECTS, IN_FLIGHT, PERIOD, &put).await?;
     let large = Value::from("7".repeat(LARGE_BYTES).as_str()).encode();
     let put_large = |n: usize| self::put(clients, n, format!("large-{}", n % 8), large.clone());
-    times(8, 1, &put_large).await?;
+    times(0..8, 1, PERIOD, &put_large).await?;
 
     let mut text = format!(
         "| operation, {} nodes | in flight | per second | p50 | p99 |\n|---|---|---|---|---|\n",
         clients.len()
     );
-    text += &row("put", 1, times(few, 1, &put).await?);
-    text += &row("get", 1, times(few, 1, &get).await?);
-    text += &row("put", IN_FLIGHT, times(many, IN_FLIGHT, &put).await?);
-    text += &row("get", IN_FLIGHT, times(many, IN_FLIGHT, &get).await?);
+    text += &row("put", 1, times(0..few, 1, PERIOD, &put).await?);
+    text += &row("get", 1, times(0..few, 1, PERIOD, &get).await?);
+    text += &row("put", IN_FLIGHT, times(0..many, IN_FLIGHT, PERIOD, &put).await?);
+    text += &row("get", IN_FLIGHT, times(0..many, IN_FLIGHT, PERIOD, &get).await?);
     let get_large = |n: usize| self::get(clients, n, format!("large-{}", n % 8));
-    text += &row("get of 60 KB", 1, times(few, 1, &get_large).await?);
+    text += &row("get of 60 KB", 1, times(0..few, 1, PERIOD, &get_large).await?);
     Ok(Report { text, charts: vec![] })
 }
 
 fn row(what: &str, in_flight: usize, (times, whole): (Vec<Duration>, Duration)) -> String {
-    let per_second = times.len() as f64 / whole.as_secs_f64();
-    let ms = |percent| percentile(times.clone(), percent).as_secs_f64() * 1e3;
-    format!("| {what} | {in_flight} | {per_second:.0} | {:.2} ms | {:.2} ms |\n", ms(50), ms(99))
+    let Lap { per_second, p50_ms, p99_ms } = Lap::of(&times, whole);
+    format!("| {what} | {in_flight} | {per_second:.0} | {p50_ms:.2} ms | {p99_ms:.2} ms |\n")
 }
 
-/// How long each of so many operations takes, and all of them; so many are under way at once.
-async fn times<F: Future<Output = anyhow::Result<()>>>(
-    operations: usize,
+/// How long each of the operations with these numbers takes, and all of them; so many are under way at once, and none is begun
+/// after the period.
+pub(super) async fn times<F: Future<Output = anyhow::Result<()>>>(
+    numbers: Range<usize>,
     in_flight: usize,
+    period: Duration,
     operation: &impl Fn(usize) -> F,
 ) -> anyhow::Result<(Vec<Duration>, Duration)> {
-    let (began, next) = (Instant::now(), Cell::new(0));
+    let (began, numbers) = (Instant::now(), RefCell::new(numbers));
+    let next = || if began.elapsed() < period { numbers.borrow_mut().next() } else { None };
     let asker = async || {
         let mut times = Vec::new();
-        while next.get() < operations && began.elapsed() < PERIOD {
-            let n = next.replace(next.get() + 1);
+        while let Some(n) = next() {
             let asked = Instant::now();
             operation(n).await?;
             times.push(asked.elapsed());
@@ -112,6 +113,15 @@ fn entrance(clients: &[Client], n: usize) -> anyhow::Result<&Client> {
 }
 
 async fn put(clients: &[Client], n: usize, name: String, data: Bytes) -> anyhow::Result<()> {
+    put_through(entrance(clients, n)?, name, data).await
+}
+
+async fn get(clients: &[Client], n: usize, name: String) -> anyhow::Result<()> {
+    get_through(entrance(clients, n)?, name).await
+}
+
+/// Puts an object that belongs to nobody through this node.
+pub(super) async fn put_through(client: &Client, name: String, data: Bytes) -> anyhow::Result<()> {
     let put = Put {
         key: Key::of(&name),
         data,
@@ -123,12 +133,13 @@ async fn put(clients: &[Client], n: usize, name: String, data: Bytes) -> anyhow:
         expected: Expected::default(),
         deadline: None,
     };
-    entrance(clients, n)?.put(put).await.with_context(|| format!("{name} was not stored"))?;
+    client.put(put).await.with_context(|| format!("{name} was not stored"))?;
     Ok(())
 }
 
-async fn get(clients: &[Client], n: usize, name: String) -> anyhow::Result<()> {
+/// Gets what this node finds first.
+pub(super) async fn get_through(client: &Client, name: String) -> anyhow::Result<()> {
     let get = Get { key: Key::of(&name), payload: None, read: Read::First, deadline: None };
-    entrance(clients, n)?.get(get).await.with_context(|| format!("{name} was not read"))?;
+    client.get(get).await.with_context(|| format!("{name} was not read"))?;
     Ok(())
 }
