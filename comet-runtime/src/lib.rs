@@ -38,6 +38,7 @@ mod refusal;
 mod rules;
 #[allow(clippy::arithmetic_side_effects, clippy::expect_used, clippy::indexing_slicing)]
 mod sandbox;
+mod shares;
 mod state;
 #[allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
 pub mod testing;

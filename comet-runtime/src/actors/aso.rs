@@ -335,6 +335,14 @@ impl Handler<Deliver> for Aso {
             message.reply.send(Err(Refusal::Overloaded("the object".into()))).ok();
             return;
         }
+        let source = message.visit.caller().and_then(|caller| caller.source(&self.shared.local));
+        if let Some(source) = source
+            && message.can_wait()
+            && !self.shared.shares.borrow_mut().admit(source, waited, now)
+        {
+            message.reply.send(Err(Refusal::Overloaded("the node's share for this network".into()))).ok();
+            return;
+        }
         if now.duration_since(self.touched) >= VISIT_NOTED {
             self.shared.places.borrow_mut().visited(&self.key, now);
         }

@@ -41,6 +41,7 @@ use crate::{
     patience::PatienceLimits,
     rules,
     sandbox::pool::VmPool,
+    shares::Shares,
     timers::TimerQueue,
     visit::Served,
 };
@@ -98,6 +99,8 @@ pub(crate) struct Surroundings {
     blame: RefCell<Blame>,
     /// How long a visit may wait.
     patience: PatienceLimits,
+    /// What the callers of each network have used of this thread's time.
+    shares: RefCell<Shares>,
     /// How long the turns of one object may take before others have theirs.
     slice: Duration,
     places: RefCell<Places>,
@@ -128,6 +131,9 @@ impl Surroundings {
         let (cost, now) = (report.cost, self.clock.wall_ms());
         let source = report.caller.as_ref().and_then(|caller| caller.source(&self.local));
         let verdict = Verdict::of(&report.end);
+        if let Some(source) = source {
+            self.shares.borrow_mut().charge(source, cost, self.clock.now());
+        }
         let own = self.blame.borrow_mut().settle(key, source, verdict, cost, now);
         self.cpu.borrow_mut().charge(*key, own, now);
         if report.caller.is_none() {

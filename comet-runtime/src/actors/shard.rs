@@ -37,6 +37,7 @@ use crate::{
     object_log::ObjectLog,
     patience::PatienceLimits,
     rules::{self, OnDelete},
+    shares::{ShareLimits, Shares},
     timers::{TimerQueue, first_due, next_due},
     visit::{Holding, Served, Visit},
 };
@@ -519,6 +520,7 @@ impl Actor for Shard {
             cpu: CpuAccounts::new(self.config.object_cpu, CPU_ACCOUNTS_MAX).into(),
             claims: Default::default(),
             patience: PatienceLimits::default(),
+            shares: Shares::new(ShareLimits::default(), self.config.clock.now()).into(),
             slice: SLICE,
             places: Places::new(self.config.active_max, self.config.place_parts).into(),
             blame: Blame::new(self.config.failures.0, self.config.failures.1).into(),

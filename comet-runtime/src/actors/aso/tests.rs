@@ -8,7 +8,7 @@ mod waiting;
 use std::{cell::Cell, cell::RefCell, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
-use comet_routing::{Contact, NodeId, clock::Clock};
+use comet_routing::{Contact, NodeId, Prefix, clock::Clock};
 use comet_store::{
     Code, DeleteRecord, Deleted, Deletion, Flush, Ownership, PutOutcome, PutRecord, ReleaseRecord, Rule,
     SaveLog, SaveState, StoreConfig, StoreError, Version, content_hash,
@@ -24,6 +24,7 @@ use crate::{
     blame::Blame,
     cpu::{CpuAccounts, CpuRate},
     patience::PatienceLimits,
+    shares::{ShareLimits, Shares},
     state,
     timers::{TimerQueue, first_due, next_due},
 };
@@ -55,6 +56,8 @@ struct World {
     clock: Clock,
     limits: Limits,
     patience: PatienceLimits,
+    /// What callers' networks have used of the thread's time before anything happens.
+    used: Vec<(Prefix, Duration)>,
     slice: Duration,
     heard: Rc<RefCell<Vec<(u64, Heard)>>>,
     store_ms: u64,
@@ -75,6 +78,7 @@ impl World {
             clock: Clock::starting_at(NOW),
             limits: Limits::default(),
             patience: PatienceLimits::default(),
+            used: Vec::new(),
             slice: SLICE,
             heard: Rc::default(),
             store_ms: 0,
@@ -106,6 +110,9 @@ impl World {
     fn shared(&self) -> Shared {
         let (_, reader) = comet_store::in_memory(StoreConfig::default());
         let probe = Probe(self.clone()).start();
+        let now = self.clock.now();
+        let mut shares = Shares::new(ShareLimits::default(), now);
+        self.used.iter().for_each(|(network, used)| shares.charge(*network, *used, now));
         Rc::new(Surroundings {
             links: Links {
                 put: probe.clone().recipient(),
@@ -130,6 +137,7 @@ impl World {
             cpu: CpuAccounts::new(CpuRate::daily(10), 100).into(),
             claims: Default::default(),
             patience: self.patience,
+            shares: shares.into(),
             slice: self.slice,
             places: Places::new(100, 1).into(),
             blame: Blame::new(CpuRate::daily(86_400), CpuRate::daily(86_400)).into(),

@@ -112,3 +112,24 @@ async fn an_object_that_never_makes_way_is_served_whole_before_its_neighbours() 
     let world = World { slice: Duration::MAX, ..World::new() };
     assert_eq!(before_the_neighbour(&world).await, 30);
 }
+
+#[actix::test]
+async fn of_networks_that_have_to_wait_those_that_used_more_than_the_others_are_refused() {
+    let (own, other) = (Prefix::of(caller().node.addr.ip()), Prefix::of([203, 0, 113, 1].into()));
+    let ms = Duration::from_millis;
+    let used = |own_ms, other_ms| vec![(own, ms(own_ms)), (other, ms(other_ms))];
+    let world = World::new();
+    world.pass(1_000).await;
+    let refused = Err(Refusal::Overloaded("the node's share for this network".into()));
+    for (used, waited_ms, heard) in [
+        (used(900, 10), 20, refused),
+        (used(900, 10), 0, Ok(Value::Int(1))),
+        (used(90, 10), 20, Ok(Value::Int(1))),
+        (used(900, 2_000), 20, Ok(Value::Int(1))),
+        (vec![], 20, Ok(Value::Int(1))),
+    ] {
+        let world = World { used, ..world.again() };
+        let object = world.resting(COUNTER);
+        assert_eq!(value(get_after(&world, &object, waited_ms)).await, heard, "{:?} {waited_ms}", world.used);
+    }
+}
