@@ -1,7 +1,7 @@
 //! Objects in a VM, without an actor around them.
 
 use super::*;
-use crate::{Backstop, Origin, codec::tests::any_value};
+use crate::{Backstop, Op, Origin, codec::tests::any_value};
 use comet_routing::NodeId;
 use proptest::prelude::*;
 
@@ -65,6 +65,40 @@ fn two_objects_of_one_vm_do_not_see_each_other() {
     let mut b = Object::activate(&vm, &blueprint(reader, &Value::Nil), moment()).expect("b");
     assert_eq!(get(&mut a), Ok("x".into()));
     assert_eq!(get(&mut b), Ok(vec![true.into(), true.into()].into()));
+}
+
+/// Bytes of values that an object sends which anybody asks so often within an hour, a get of a few bytes each, and which
+/// would answer each with a put of 16 KB at a stranger.
+fn sent_bytes(limits: Limits, gets: u64) -> usize {
+    let code =
+        "function aso:onGet() put(string.rep('ab', 32), string.rep('x', 16000), 1, function() end) end";
+    let vm = Vm::new(Rc::new(limits), Backstop::StepsOnly).expect("a VM");
+    let plan = Blueprint { reach: Reach::Open, ..blueprint(code, &Value::Nil) };
+    let mut object = Object::activate(&vm, &plan, moment()).expect("it activates");
+    let mut sent = 0;
+    for n in 0..gets {
+        let moment = Moment { now: 1_000_000 + n * 3_600_000 / gets, ..moment() };
+        let event = Event::Get { caller: caller(n as u8), payload: None };
+        let report = object.begin(n, &event, Trail::FRESH, moment);
+        for request in report.requests {
+            assert!(object.resume(request.wait, Ok(OpOutcome::Nodes(vec![])), moment).is_some());
+            let Op::Put { data, .. } = request.op else { panic!("it only puts") };
+            sent += data.encode().len();
+        }
+    }
+    sent
+}
+
+#[test]
+fn what_an_object_sends_is_bounded_by_time_and_not_by_who_asks_it_how_often() {
+    let limits = Limits::default();
+    let intervals = 3_600 / limits.timer_seconds as usize;
+    let most = limits.message_bytes as usize * (1 + intervals);
+    let (some, many) = (sent_bytes(limits.clone(), 200), sent_bytes(limits.clone(), 5_000));
+    assert!(some >= most / 2 && some <= most, "{some} of {most}");
+    assert!(many <= most, "{many} of {most}");
+    let free = Limits { messages: u32::MAX, message_bytes: u32::MAX, ..limits };
+    assert!(sent_bytes(free, 200) >= 200 * 16_000, "the control: without its allowance it answers every get");
 }
 
 proptest! {
