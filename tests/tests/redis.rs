@@ -240,6 +240,20 @@ fn a_connection_that_listens_in_resp2_does_nothing_else_and_in_resp3_anything() 
 }
 
 #[test]
+fn a_handler_sees_the_node_that_a_request_came_through_and_not_the_client_behind_it() {
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let node = node(data.path(), &[], &[]);
+    let code = "function aso:onGet(caller) return caller.ip .. ' ' .. caller.port end";
+    let mut client = connect(&node, "");
+    let put = ask(&mut client, &["COMET.PUT", "who", "1", "CODE", code]);
+    assert_eq!(put, Ok(Value::Okay));
+    let own = format!("{} {}", node.listen().ip(), node.listen().port());
+    assert_eq!(ask(&mut client, &["GET", "who"]), Ok(bytes(&own)));
+    let got = node.command(&["get", "who"]);
+    assert!(got.code == Some(0) && got.out.contains(&own), "{got:?}");
+}
+
+#[test]
 fn whoever_has_not_the_token_gets_nothing_done() {
     let data = tempfile::tempdir().expect("a temporary directory");
     let config = data.path().join("comet.toml");
