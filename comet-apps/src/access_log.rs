@@ -52,7 +52,7 @@ pub struct Entry {
     pub at_seconds: i64,
     /// What happened.
     pub act: Act,
-    /// The node that it came through.
+    /// The node that it came through, with as much of its address as the replica's operator shows.
     pub by: Contact,
     /// The replica that it happened at: its node's id, 64 hexadecimal digits.
     pub host: String,
@@ -189,7 +189,7 @@ mod tests {
             seen,
             [(0, Act::Stored), (0, Act::Stored), (0, Act::Stored), (5, Act::Read), (10, Act::Read)]
         );
-        assert_eq!((log[3].by, log[4].by), (swarm.node(0), swarm.node(4)));
+        assert_eq!((log[3].by.id, log[4].by.id), (swarm.node(0).id, swarm.node(4).id));
         assert_eq!(log[3].host, swarm.node(nearest).id.to_string());
         assert_ne!(log[4].host, log[3].host);
     }

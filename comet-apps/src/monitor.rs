@@ -2,8 +2,9 @@
 //!
 //! Every ten minutes each replica copies itself to fifteen of the 20 nodes nearest to the key, which is what a tick pays
 //! for, and notes who acknowledged; all replicas together reach all twenty. It also notes on which addresses it has lived,
-//! which copies take along, and from which addresses it was read. Each of the three tables holds 64 entries. Nodes
-//! behind one address count as one reader.
+//! which copies take along, and from which addresses it was read, or from which networks where operators show no
+//! more of callers (`runtime.caller_addresses`). Each of the three tables holds 64 entries. Nodes behind one of them count
+//! as one reader.
 
 use std::collections::BTreeMap;
 
@@ -39,7 +40,7 @@ pub struct Sightings {
     pub hosts: BTreeMap<String, (i64, i64)>,
     /// The nodes that said that they hold it.
     pub acknowledged: BTreeMap<Contact, (i64, i64)>,
-    /// The addresses of nodes that it was read through.
+    /// The addresses of nodes that it was read through, as far as operators show them.
     pub accessors: BTreeMap<String, (i64, i64)>,
 }
 
@@ -106,7 +107,10 @@ fn unite<K: Ord>(
 mod tests {
     use std::time::Duration;
 
-    use comet_runtime::testing::{EPOCH_MS, TestConfig, TestSwarm};
+    use comet_runtime::{
+        CallerAddresses,
+        testing::{EPOCH_MS, TestConfig, TestSwarm},
+    };
 
     use super::*;
 
@@ -133,21 +137,28 @@ mod tests {
 
     #[actix_rt::test]
     async fn it_notes_who_reads_it_and_not_who_asks_for_the_report() {
-        let swarm = TestSwarm::seeded(2);
-        let object = Monitor::at(Key::of("watched"));
-        object.create(&swarm, &"value".into()).await.expect("it is stored");
-        assert_eq!(object.read(&swarm).await, Ok("value".into()));
-        swarm.advance(Duration::from_secs(7));
-        swarm.get_from(5, Key::of("watched"), None).expect("it is read");
-        swarm.get_from(0, Key::of("watched"), None).expect("it is read");
-        let report = object.report(&swarm).await.expect("a report");
-        let ip = |node: usize| swarm.node(node).addr.ip().to_string();
-        assert_eq!(report.accessors, [(ip(0), (NOW, NOW + 7)), (ip(5), (NOW + 7, NOW + 7))].into());
+        for caller_addresses in [CallerAddresses::Prefix, CallerAddresses::Full] {
+            let swarm = TestSwarm::new(2, TestConfig { caller_addresses, ..TestConfig::default() });
+            let object = Monitor::at(Key::of("watched"));
+            object.create(&swarm, &"value".into()).await.expect("it is stored");
+            assert_eq!(object.read(&swarm).await, Ok("value".into()));
+            swarm.advance(Duration::from_secs(7));
+            swarm.get_from(5, Key::of("watched"), None).expect("it is read");
+            swarm.get_from(0, Key::of("watched"), None).expect("it is read");
+            let report = object.report(&swarm).await.expect("a report");
+            let ip = |node: usize| swarm.node(node).addr.ip().to_string();
+            let expected = match caller_addresses {
+                CallerAddresses::Full => [(ip(0), (NOW, NOW + 7)), (ip(5), (NOW + 7, NOW + 7))].into(),
+                _ => [("192.0.2.0".to_owned(), (NOW, NOW + 7))].into(),
+            };
+            assert_eq!(report.accessors, expected);
+        }
     }
 
     #[actix_rt::test]
     async fn each_table_holds_sixty_four() {
-        let swarm = TestSwarm::new(3, TestConfig { nodes: 100, ..TestConfig::default() });
+        let caller_addresses = CallerAddresses::Full;
+        let swarm = TestSwarm::new(3, TestConfig { nodes: 100, caller_addresses, ..TestConfig::default() });
         Monitor::at(Key::of("watched")).create(&swarm, &"value".into()).await.expect("it is stored");
         for reader in 0..100 {
             swarm.advance(Duration::from_secs(1));

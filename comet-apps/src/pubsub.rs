@@ -87,7 +87,7 @@ pub struct Reached {
 /// A subscriber that is not known to have the newest message.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Unreached {
-    /// Through which node it subscribed.
+    /// Through which node it subscribed, with as much of its address as the replica's operator shows.
     pub node: Contact,
     /// Its callback key.
     pub key: Key,

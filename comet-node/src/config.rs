@@ -14,7 +14,7 @@ use std::{
     path::PathBuf,
 };
 
-use comet_runtime::Limits;
+use comet_runtime::{CallerAddresses, Limits};
 use comet_store::StoreConfig;
 use serde::{Deserialize, Serialize};
 
@@ -171,6 +171,8 @@ pub struct ReplicationConfig {
 pub struct RuntimeConfig {
     /// Whom handlers may address.
     pub contact: ContactPolicy,
+    /// How much of the address of the node that a request came through handlers see.
+    pub caller_addresses: CallerAddresses,
     /// Public keys, as 64 hexadecimal digits, of the publishers whose code may address anyone.
     pub publishers: Vec<String>,
     /// Threads that run handlers; 0 for one less than the machine has cores, at least one.
@@ -183,6 +185,7 @@ impl Default for RuntimeConfig {
     fn default() -> Self {
         Self {
             contact: ContactPolicy::default(),
+            caller_addresses: CallerAddresses::default(),
             publishers: Vec::new(),
             workers: 0,
             cpu_seconds_per_day: 10,

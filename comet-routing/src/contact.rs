@@ -61,6 +61,14 @@ impl Prefix {
         }
     }
 
+    /// The address of the network itself: that of a host in it, with nothing of the host.
+    pub fn network(self) -> IpAddr {
+        match self.0 {
+            [0xff, 4, a, b, c, _] => Ipv4Addr::new(a, b, c, 0).into(),
+            [a, b, c, d, e, f] => Ipv6Addr::from([a, b, c, d, e, f, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).into(),
+        }
+    }
+
     fn of_v4(v4: Ipv4Addr) -> Self {
         let [a, b, c, _] = v4.octets();
         Self([0xff, 4, a, b, c, 0])
@@ -96,6 +104,19 @@ mod tests {
         assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.9"));
         assert_eq!(of("2001:db8:1::1"), of("2001:db8:1:ffff::1"));
         assert_ne!(of("2001:db8:1::1"), of("2001:db8:2::1"));
+    }
+
+    #[test]
+    fn a_networks_address_has_nothing_of_the_host() {
+        let network = |text: &str| Prefix::of(text.parse().expect("a valid address")).network().to_string();
+        assert_eq!(network("203.0.113.7"), "203.0.113.0");
+        assert_eq!(network("2001:db8:1:2::7"), "2001:db8:1::");
+        assert_eq!(
+            network("2002:cb00:7107::1"),
+            "203.0.113.0",
+            "6to4: a /48 would be the whole IPv4 address"
+        );
+        assert_eq!(network("::ffff:203.0.113.7"), "203.0.113.0");
     }
 
     #[test]

@@ -5,13 +5,16 @@
 //! once or kept, it expires, and no other object can use it. An object whose code is signed by a publisher that
 //! the node trusts may address any key.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::SocketAddr,
+};
 
-use comet_routing::{Key, NodeId, clock::WallMs};
+use comet_routing::{Contact, Key, NodeId, clock::WallMs};
 use comet_store::Publication;
 use serde::{Deserialize, Serialize};
 
-use crate::{Nodes, Op};
+use crate::{Nodes, Op, is_veiled};
 
 /// Objects whose spent allowances a shard remembers after they have left memory.
 const ALLOWANCES_MAX: usize = 4_096;
@@ -51,8 +54,8 @@ pub struct Capabilities {
 /// The right to put once to `key` at `node`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capability {
-    /// Where the contact came from.
-    pub node: NodeId,
+    /// Where the contact came from, and where the put goes: handlers need not know the address.
+    pub node: Contact,
     /// The callback key that it carried.
     pub key: Key,
     /// When the right ends, by this replica's wall clock.
@@ -71,7 +74,7 @@ impl Capabilities {
     }
 
     /// Notes that `node` made contact with a callback key; the oldest right makes room.
-    pub fn grant(&mut self, node: NodeId, key: Key, now: WallMs, kept_max: usize) {
+    pub fn grant(&mut self, node: Contact, key: Key, now: WallMs, kept_max: usize) {
         self.kept.retain(|capability| capability.expires_ms > now);
         while self.kept.len() >= kept_max.max(1) {
             self.kept.pop_front();
@@ -79,10 +82,19 @@ impl Capabilities {
         self.kept.push_back(Capability { node, key, expires_ms: now.saturating_add(CAPABILITY_MS) });
     }
 
+    /// The address of the last contact with this node that left a right.
+    pub fn address_of(&self, node: &NodeId) -> Option<SocketAddr> {
+        let contacts = self.kept.iter().rev().map(|capability| capability.node);
+        contacts
+            .filter(|contact| contact.id == *node && !is_veiled(contact))
+            .map(|contact| contact.addr)
+            .next()
+    }
+
     /// Uses one right up; false if there is none.
     fn take(&mut self, node: NodeId, key: Key, now: WallMs) -> bool {
         let found = self.kept.iter().position(|capability| {
-            capability.node == node && capability.key == key && capability.expires_ms > now
+            capability.node.id == node && capability.key == key && capability.expires_ms > now
         });
         found.and_then(|at| self.kept.remove(at)).is_some()
     }
@@ -252,8 +264,6 @@ impl Allowances {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use comet_routing::Contact;
-
     use super::*;
     use crate::Value;
 
@@ -281,7 +291,7 @@ mod tests {
     fn a_capability_works_once_for_its_node_and_key() {
         let (own, callback) = (Key::of("own"), Key::of("callback"));
         let mut kept = Capabilities::default();
-        kept.grant(node(1).id, callback, 0, 8);
+        kept.grant(node(1), callback, 0, 8);
         let mut ask = |op: &Op, now| permit(op, &own, Reach::Strict, &mut kept, now).is_ok();
         assert!(!ask(&put_to(callback, 2), 1), "another node");
         assert!(!ask(&put_to(Key::of("other"), 1), 1), "another key");
@@ -293,7 +303,7 @@ mod tests {
     fn a_capability_expires_and_the_oldest_makes_room() {
         let own = Key::of("own");
         let mut kept = Capabilities::default();
-        kept.grant(node(1).id, Key::of("a"), 0, 2);
+        kept.grant(node(1), Key::of("a"), 0, 2);
         assert!(
             permit(&put_to(Key::of("a"), 1), &own, Reach::Strict, &mut kept.clone(), CAPABILITY_MS - 1)
                 .is_ok()
@@ -301,8 +311,8 @@ mod tests {
         assert!(
             permit(&put_to(Key::of("a"), 1), &own, Reach::Strict, &mut kept.clone(), CAPABILITY_MS).is_err()
         );
-        kept.grant(node(1).id, Key::of("b"), 1, 2);
-        kept.grant(node(1).id, Key::of("c"), 2, 2);
+        kept.grant(node(1), Key::of("b"), 1, 2);
+        kept.grant(node(1), Key::of("c"), 2, 2);
         let keys: Vec<_> = kept.iter().map(|capability| capability.key).collect();
         assert_eq!(keys, [Key::of("b"), Key::of("c")]);
     }

@@ -241,6 +241,17 @@ pub enum OpOutcome {
 }
 
 impl Op {
+    /// The nodes that it names.
+    pub(crate) fn named_mut(&mut self) -> &mut [Contact] {
+        match self {
+            Self::Get { nodes: Nodes::These(named), .. }
+            | Self::Put { nodes: Nodes::These(named), .. }
+            | Self::Copy { nodes: Nodes::These(named) }
+            | Self::Delete { nodes: Nodes::These(named), .. } => named,
+            _ => &mut [],
+        }
+    }
+
     /// The key that the request addresses; `None` for a copy, which goes to the object's own key.
     pub fn key(&self) -> Option<&Key> {
         match self {

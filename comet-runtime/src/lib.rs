@@ -17,6 +17,7 @@
 pub mod actors;
 #[allow(clippy::arithmetic_side_effects)]
 mod blame;
+mod caller_address;
 #[allow(clippy::arithmetic_side_effects)]
 mod claims;
 mod codec;
@@ -48,6 +49,7 @@ mod value;
 pub mod visit;
 
 pub use blame::failure_rates;
+pub use caller_address::{CallerAddresses, is_veiled};
 pub use claims::Condition;
 pub use codec::{Bounds, DecodeError, ELEMENTS_MAX, NODE_EXT};
 pub use contact_policy::Reach;
@@ -57,4 +59,5 @@ pub use object::{ActivationError, Blueprint, HANDLERS, InvocationId, Moment, Obj
 pub use policy::{Policy, REPLICAS_MAX};
 pub use refusal::{Failure, Refusal};
 pub use sandbox::{Backstop, pool::VmPool, sandbox_globals, watch::TurnWatch};
+pub use state::as_sent;
 pub use value::Value;

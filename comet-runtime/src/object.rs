@@ -4,15 +4,17 @@
 //! report what it came to: a new state to keep, requests to send, an outcome or a wait. When a turn fails the
 //! object is spent: its owner drops it and restores the next one from the state that was kept last.
 
+mod arguments;
+
 use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
 use bytes::Bytes;
-use comet_routing::{Contact, Key, clock::WallMs};
+use comet_routing::{Contact, Key, NodeId, clock::WallMs};
 use comet_store::{Code, Version};
-use mlua::{Function, IntoLua, MultiValue, Table, Value as LuaValue};
+use mlua::{Function, Table, Value as LuaValue};
 
 use crate::{
-    Caller, Event, Failure, Limits, OpOutcome, OpResult, Outcome, Reach, Request, Trail, Value, WaitId,
+    Caller, Event, Failure, Limits, OpResult, Outcome, Reach, Request, Trail, Value, WaitId,
     contact_policy::{Allowance, Capabilities},
     dht::Usage,
     policy::{Policy, PolicyFields},
@@ -142,6 +144,8 @@ pub struct Object {
     decided: Option<Version>,
     allowance: Allowance,
     waits: BTreeMap<WaitId, Wait>,
+    /// What the answers to open requests must not tell: see [`Turn::veiled`].
+    veiled: BTreeMap<WaitId, Vec<NodeId>>,
     next_wait: WaitId,
 }
 
@@ -189,6 +193,7 @@ impl Object {
             decided,
             allowance,
             waits: BTreeMap::new(),
+            veiled: BTreeMap::new(),
             next_wait: 1,
         })
     }
@@ -246,6 +251,7 @@ impl Object {
     /// that have not begun still will.
     pub fn forget_runs(&mut self) {
         self.waits.retain(|_, wait| matches!(wait, Wait::Callback { .. }));
+        self.veiled.retain(|wait, _| self.waits.contains_key(wait));
     }
 
     /// Takes over from another object of the same key: goes on with its messages, and numbers requests after
@@ -293,7 +299,7 @@ impl Object {
         if let Some(Caller { node, callback: Some(key), .. }) = caller
             && *key != self.key
         {
-            self.capabilities.grant(node.id, *key, moment.now, self.limits.capabilities);
+            self.capabilities.grant(*node, *key, moment.now, self.limits.capabilities);
         }
         let invocation = Invocation {
             id: Some(id),
@@ -317,10 +323,11 @@ impl Object {
 
     /// Runs the next turn of whoever waited for this answer; `None` if nobody does.
     pub fn resume(&mut self, wait: WaitId, result: OpResult, moment: Moment) -> Option<Report> {
+        let veiled = self.veiled.remove(&wait).unwrap_or_default();
         match self.waits.remove(&wait)? {
             Wait::Handler { invocation, paused } => {
                 let opened = self.open_turn(&invocation, moment);
-                let ran = match opened.and_then(|_| self.answer(result)) {
+                let ran = match opened.and_then(|_| self.answer(result, &veiled)) {
                     Ok(args) => self.vm.resume(self.category, paused, args),
                     Err(error) => Ran::Failed(self.vm.failure(&error)),
                 };
@@ -337,7 +344,7 @@ impl Object {
                     delete_self: false,
                 };
                 let opened = self.open_turn(&invocation, moment);
-                let ran = match opened.and_then(|_| self.answer(result)) {
+                let ran = match opened.and_then(|_| self.answer(result, &veiled)) {
                     Ok(mut args) => {
                         args.push_front(LuaValue::Table(self.aso.clone()));
                         self.vm.call(self.category, function, args)
@@ -371,55 +378,6 @@ impl Object {
         self.commit(&invocation, 0, turn, outcome.map(Progress::Done))
     }
 
-    /// What a handler is called with, by this caller if there is one.
-    fn arguments(&self, event: &Event, caller: Option<LuaValue>) -> mlua::Result<MultiValue> {
-        let mut args = MultiValue::with_capacity(4);
-        args.push_back(LuaValue::Table(self.aso.clone()));
-        args.extend(caller);
-        match event {
-            Event::Get { caller, payload } => {
-                args.push_back(caller.callback.map(|key| key.to_string()).into_lua(self.vm.lua())?);
-                args.push_back(self.vm.to_lua(payload.as_ref().unwrap_or(&Value::Nil))?);
-            }
-            Event::Update { data, code, .. } => {
-                let value = Value::decode(data, self.limits.value_bounds()).map_err(mlua::Error::external)?;
-                args.push_back(self.vm.to_lua(&value)?);
-                let incoming = self.vm.lua().create_table()?;
-                incoming.raw_set("hasCode", code.is_some())?;
-                args.push_back(LuaValue::Table(incoming));
-            }
-            Event::Put { .. } | Event::Delete { .. } | Event::Timer => {}
-        }
-        Ok(args)
-    }
-
-    /// An answer as Lua sees it: the result, or nil and why there is none.
-    fn answer(&self, result: OpResult) -> mlua::Result<MultiValue> {
-        let mut args = MultiValue::new();
-        match result {
-            Err(refusal) => {
-                args.push_back(LuaValue::Nil);
-                args.push_back(refusal.to_string().into_lua(self.vm.lua())?);
-            }
-            Ok(OpOutcome::Value(value)) => args.push_back(self.vm.to_lua(&value)?),
-            Ok(OpOutcome::Values(answers)) => {
-                let list = self.vm.lua().create_table()?;
-                for (node, value) in answers {
-                    let entry = self.vm.lua().create_table()?;
-                    entry.raw_set("node", self.vm.to_lua(&Value::Node(node))?)?;
-                    entry.raw_set("value", self.vm.to_lua(&value)?)?;
-                    list.raw_push(entry)?;
-                }
-                args.push_back(LuaValue::Table(list));
-            }
-            Ok(OpOutcome::Nodes(nodes)) => {
-                let nodes = Value::List(nodes.into_iter().map(Value::Node).collect());
-                args.push_back(self.vm.to_lua(&nodes)?);
-            }
-        }
-        Ok(args)
-    }
-
     fn scope(&self, invocation: &Invocation, moment: Moment) -> Scope {
         Scope {
             key: self.key,
@@ -428,6 +386,7 @@ impl Object {
             limits: self.limits.clone(),
             aso: self.aso.to_pointer(),
             network: Some(Network {
+                caller: invocation.caller.as_ref().map(|caller| caller.node),
                 reach: self.reach,
                 capabilities: self.capabilities.clone(),
                 postage: self.allowance.others,
@@ -529,6 +488,7 @@ impl Object {
                 return report;
             }
         }
+        self.veiled.extend(turn.veiled);
         report.delete_self = invocation.delete_self && report.end != Ok(Progress::Waiting);
         for (request, callback) in turn.requests {
             if let Some(function) = callback {

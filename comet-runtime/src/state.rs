@@ -2,7 +2,7 @@
 //! as bytes.
 
 use bytes::Bytes;
-use comet_routing::{Key, NodeId};
+use comet_routing::Key;
 use comet_store::Version;
 
 use crate::{
@@ -11,8 +11,10 @@ use crate::{
     contact_policy::{Capabilities, Capability},
 };
 
-/// Bytes that one capability takes, encoded: two identifiers, a time, and their headers.
-const CAPABILITY_BYTES: usize = 96;
+/// Bytes that one capability takes, encoded: a node, a key, a time, and their headers.
+const CAPABILITY_BYTES: usize = 112;
+/// Deepest nesting of any state: what a value may have at most, in the map and the list around it.
+const DEPTH_MAX: usize = 32;
 
 /// An object's state, read back.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -51,7 +53,7 @@ pub(crate) fn encode(
     codec::write_list_header(out, kept.iter().len());
     for capability in kept.iter() {
         codec::write_list_header(out, 3);
-        codec::write_str(out, capability.node.as_bytes());
+        codec::write_node(out, &capability.node);
         codec::write_str(out, capability.key.as_bytes());
         codec::write_int(out, i64::try_from(capability.expires_ms).unwrap_or(i64::MAX));
     }
@@ -100,6 +102,23 @@ pub(crate) fn without_capabilities(bytes: &Bytes, limits: &Limits) -> Result<Byt
     Ok(out.into())
 }
 
+/// The state as it may leave this node in a copy of the object: where those who contacted this replica can be reached
+/// is nobody else's business. What is no state, or has nothing to hide, goes as it is.
+pub fn as_sent(bytes: &Bytes) -> Bytes {
+    // Every element has a byte at least, so this bounds nothing: the state is this node's own.
+    let bounds = Bounds { bytes: bytes.len(), depth: DEPTH_MAX };
+    match Value::decode_with(bytes, bounds, bytes.len()) {
+        Ok(Value::List(mut parts)) => match parts.get_mut(1) {
+            Some(Value::List(kept)) if !kept.is_empty() => {
+                kept.clear();
+                Value::List(parts).encode()
+            }
+            _ => bytes.clone(),
+        },
+        _ => bytes.clone(),
+    }
+}
+
 fn version(value: &Value) -> Option<Version> {
     let Value::List(parts) = value else { return None };
     let [Value::Str(sequence), Value::Str(hash)] = parts.as_slice() else { return None };
@@ -109,9 +128,9 @@ fn version(value: &Value) -> Option<Version> {
 
 fn capability(value: &Value) -> Option<Capability> {
     let Value::List(parts) = value else { return None };
-    let [Value::Str(node), Value::Str(key), Value::Int(expires_ms)] = parts.as_slice() else { return None };
+    let [Value::Node(node), Value::Str(key), Value::Int(expires_ms)] = parts.as_slice() else { return None };
     Some(Capability {
-        node: NodeId::from_bytes(<[u8; 32]>::try_from(&node[..]).ok()?),
+        node: *node,
         key: Key::from_bytes(<[u8; 32]>::try_from(&key[..]).ok()?),
         expires_ms: u64::try_from(*expires_ms).ok()?,
     })
@@ -119,7 +138,15 @@ fn capability(value: &Value) -> Option<Capability> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
+    use comet_routing::{Contact, NodeId};
+
     use super::*;
+
+    fn node() -> Contact {
+        Contact::new(NodeId::from_bytes([0xff; 32]), (Ipv6Addr::LOCALHOST, 7400).into())
+    }
 
     fn encoded(
         write: impl FnOnce(&mut Vec<u8>) -> Result<(), String>,
@@ -134,7 +161,7 @@ mod tests {
     #[test]
     fn what_was_kept_comes_back() {
         let mut kept = Capabilities::default();
-        kept.grant(NodeId::from_bytes([3; 32]), Key::of("callback"), 5, 8);
+        kept.grant(node(), Key::of("callback"), 5, 8);
         let write = |out: &mut Vec<u8>| {
             Value::map([("gets".into(), Value::Int(3))]).encode_into(out);
             Ok(())
@@ -152,7 +179,7 @@ mod tests {
     fn a_copy_has_the_fields_and_none_of_the_rights() {
         let limits = Limits::default();
         let mut kept = Capabilities::default();
-        kept.grant(NodeId::from_bytes([3; 32]), Key::of("callback"), 5, 8);
+        kept.grant(node(), Key::of("callback"), 5, 8);
         let fields = || Value::map([("gets".into(), Value::Int(3))]);
         let write = |out: &mut Vec<u8>| {
             fields().encode_into(out);
@@ -169,16 +196,35 @@ mod tests {
     }
 
     #[test]
+    fn what_is_sent_of_a_state_tells_nobodys_address() {
+        let mut kept = Capabilities::default();
+        let node = Contact::new(NodeId::from_bytes([3; 32]), ([203, 0, 113, 7], 7400).into());
+        kept.grant(node, Key::of("callback"), 5, 8);
+        let tells = |state: &[u8]| state.windows(4).any(|bytes| bytes == [203, 0, 113, 7]);
+        let write = |out: &mut Vec<u8>| {
+            Value::map([("gets".into(), Value::Int(3))]).encode_into(out);
+            Ok(())
+        };
+        for decided in [None, Some(Version { sequence: 5, hash: [7; 32] })] {
+            let state = encoded(write, &kept, decided.as_ref());
+            assert!(tells(&state), "the control: it stands in the state");
+            let sent = as_sent(&state);
+            assert!(!tells(&sent));
+            let own = without_capabilities(&state, &Limits::default());
+            assert_eq!(Ok(sent.clone()), own, "and nothing else is gone");
+            assert_eq!(as_sent(&sent), sent);
+        }
+        for other in [&b""[..], b"\xc1", b"\x90"] {
+            assert_eq!(as_sent(&Bytes::from_static(other)), other);
+        }
+    }
+
+    #[test]
     fn a_full_set_of_capabilities_fits_beside_a_full_value() {
         let limits = Limits::default();
         let mut kept = Capabilities::default();
         for n in 0..=limits.capabilities {
-            kept.grant(
-                NodeId::from_bytes([0xff; 32]),
-                Key::of(n.to_be_bytes()),
-                1 << 50,
-                limits.capabilities,
-            );
+            kept.grant(node(), Key::of(n.to_be_bytes()), 1 << 50, limits.capabilities);
         }
         let large = Value::Str(vec![b'x'; limits.value_bytes - 16].into());
         let many = Value::List(vec![Value::Nil; ELEMENTS_MAX - 1]);

@@ -8,7 +8,7 @@ use comet_apps::Counter;
 use comet_node::config::{ContactPolicy, NodeConfig};
 use comet_routing::Key;
 use comet_runtime::{
-    Value,
+    CallerAddresses, Value,
     dht::{Dht, Get, Read},
 };
 use comet_store::simulation::DiskFault;
@@ -127,6 +127,31 @@ fn what_one_object_publishes_reaches_another_at_its_callback_key() {
         assert_eq!(cluster["n8"].get("inbox").await?, Some("news".into()));
         cluster.check().await
     });
+}
+
+#[test]
+fn an_object_that_sees_no_addresses_answers_its_callers_all_the_same() {
+    for (seed, caller_addresses) in [(14, CallerAddresses::Hidden), (15, CallerAddresses::Full)] {
+        Sim::seeded(seed).run(async |sim| {
+            let mut config = NodeConfig::default();
+            config.runtime.contact = ContactPolicy::Open;
+            config.runtime.caller_addresses = caller_addresses;
+            let cluster = Cluster::start_with(&sim, 20, &config).await;
+            let telling = FEED.replace("return 'subscribed'", "return caller.ip .. ':' .. caller.port");
+            cluster["n2"].put_active("feed", Value::Nil, &telling, None).await?;
+            cluster["n5"].put_active("inbox", "nothing yet", INBOX, Some(1)).await?;
+            let told = cluster["n7"].get_with("inbox", Some("feed".into())).await?;
+            let subscriber = cluster.holders_of("inbox")[0].contact().addr.to_string();
+            let shown = if caller_addresses == CallerAddresses::Full { &subscriber[..] } else { "0.0.0.0:0" };
+            assert_eq!(told, Some(shown.into()));
+            // The feed has left memory by then, and with it all that was not written down.
+            sim.run_for(5 * MINUTE).await;
+            cluster["n11"].update("feed", "news").await?;
+            sim.run_for(5 * SECOND).await;
+            assert_eq!(cluster["n8"].get("inbox").await?, Some("news".into()));
+            cluster.check().await
+        });
+    }
 }
 
 #[test]

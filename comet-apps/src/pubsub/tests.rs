@@ -87,8 +87,10 @@ async fn a_subscriber_that_does_not_accept_is_tried_again_while_rights_last_and_
     swarm.silence(away);
     topic.publish(&swarm, "hello".into()).await.expect("it is published");
     let status = topic.status(&swarm).await.expect("it answers");
-    let expected = Unreached { node: swarm.node(away), key: inbox(away), after: 0, rights: 1 };
+    let node = status[0].unreached[0].node;
+    let expected = Unreached { node, key: inbox(away), after: 0, rights: 1 };
     assert_eq!(status[0].unreached, [expected]);
+    assert_eq!(node.id, swarm.node(away).id);
     swarm.wake(away);
     swarm.advance(MINUTE);
     assert_eq!((pushes(&swarm), unreached(&swarm, topic).await), (2, 0));

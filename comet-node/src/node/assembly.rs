@@ -246,6 +246,7 @@ impl Parts<'_> {
                     ContactPolicy::Strict => Reach::Strict,
                     ContactPolicy::Open => Reach::Open,
                 },
+                caller_addresses: self.config.runtime.caller_addresses,
                 publishers: publishers.clone(),
                 object_cpu: CpuRate::daily(self.config.runtime.cpu_seconds_per_day),
                 failures: failure_rates(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use comet_routing::{Key, clock::WallMs};
-use comet_runtime::{Trail, Value, dht};
+use comet_runtime::{Trail, Value, as_sent, dht};
 use comet_store::Record;
 
 use crate::{
@@ -57,7 +57,7 @@ pub fn replicate(record: Record, trail: Trail, now_ms: WallMs) -> Request {
         age_seconds: now_ms.saturating_sub(record.created_ms) / 1_000,
         // Rounded up: a copy that is handed over is not lost for a fraction of a second.
         remaining_seconds: record.expires_ms.saturating_sub(now_ms).div_ceil(1_000),
-        state: record.state,
+        state: as_sent(&record.state),
         trail: trail.into(),
         object: Object {
             key: record.key,

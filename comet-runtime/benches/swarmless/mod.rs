@@ -6,7 +6,7 @@ use actix::prelude::*;
 use bytes::Bytes;
 use comet_routing::{Contact, Key, NodeId, clock::Clock};
 use comet_runtime::{
-    Backstop, Caller, Limits, OpResult, Origin, Reach, Refusal, Trail, Value,
+    Backstop, Caller, CallerAddresses, Limits, OpResult, Origin, Reach, Refusal, Trail, Value,
     actors::{Directory, Links, Perform, Replica, Shard, ShardConfig},
     cpu::CpuRate,
     visit::Visit,
@@ -75,6 +75,7 @@ pub(crate) async fn replica(objects: usize) -> Replica {
         limits: Limits::default(),
         backstop: Backstop::WallClock,
         reach: Reach::Strict,
+        caller_addresses: CallerAddresses::default(),
         publishers: Arc::default(),
         failures: (CpuRate::daily(86_400), CpuRate::daily(86_400)),
         object_cpu: CpuRate::daily(86_400),

@@ -30,7 +30,7 @@ use super::{
     },
 };
 use crate::{
-    Backstop, Limits, Object, Reach, Refusal, VmPool,
+    Backstop, CallerAddresses, Limits, Object, Reach, Refusal, VmPool,
     blame::Blame,
     cpu::{CpuAccounts, CpuRate},
     dht::Usage,
@@ -86,6 +86,8 @@ pub struct ShardConfig {
     pub backstop: Backstop,
     /// How far objects may reach.
     pub reach: Reach,
+    /// How much of callers' addresses handlers see.
+    pub caller_addresses: CallerAddresses,
     /// Public keys of the publishers whose signature under an object's code lets it reach any key.
     pub publishers: Arc<BTreeSet<[u8; 32]>>,
     /// The CPU time of one object.
@@ -507,7 +509,8 @@ impl Actor for Shard {
         ctx.set_mailbox_capacity(self.config.queue);
         self.shared = Some(Shared::new(Surroundings {
             links: self.links.clone(),
-            pool: VmPool::new(self.config.limits.clone().into(), self.config.backstop.clone()),
+            pool: VmPool::new(self.config.limits.clone().into(), self.config.backstop.clone())
+                .showing(self.config.caller_addresses),
             stopped: ctx.address().recipient(),
             timer_due: ctx.address().recipient(),
             clock: self.config.clock,

@@ -1,7 +1,9 @@
 //! Objects in a VM, without an actor around them.
 
+mod callers;
+
 use super::*;
-use crate::{Backstop, Op, Origin, codec::tests::any_value};
+use crate::{Backstop, CallerAddresses, Op, OpOutcome, Origin, codec::tests::any_value};
 use comet_routing::NodeId;
 use proptest::prelude::*;
 
@@ -18,7 +20,11 @@ fn moment() -> Moment {
 }
 
 fn vm() -> Rc<Vm> {
-    Vm::new(Rc::new(Limits::default()), Backstop::WallClock).expect("a VM")
+    showing(CallerAddresses::default())
+}
+
+fn showing(addresses: CallerAddresses) -> Rc<Vm> {
+    Vm::new(Rc::new(Limits::default()), Backstop::WallClock, addresses).expect("a VM")
 }
 
 fn blueprint(code: &str, value: &Value) -> Blueprint {
@@ -72,7 +78,7 @@ fn two_objects_of_one_vm_do_not_see_each_other() {
 fn sent_bytes(limits: Limits, gets: u64) -> usize {
     let code =
         "function aso:onGet() put(string.rep('ab', 32), string.rep('x', 16000), 1, function() end) end";
-    let vm = Vm::new(Rc::new(limits), Backstop::StepsOnly).expect("a VM");
+    let vm = Vm::new(Rc::new(limits), Backstop::StepsOnly, CallerAddresses::default()).expect("a VM");
     let plan = Blueprint { reach: Reach::Open, ..blueprint(code, &Value::Nil) };
     let mut object = Object::activate(&vm, &plan, moment()).expect("it activates");
     let mut sent = 0;

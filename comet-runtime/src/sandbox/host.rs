@@ -3,9 +3,9 @@
 //! None of them raises: each returns its result, or nil and a sentence that the prelude raises at the
 //! author's line.
 
-use std::{cell::RefCell, ffi::c_void, rc::Rc};
+use std::{cell::RefCell, collections::BTreeMap, ffi::c_void, rc::Rc};
 
-use comet_routing::{Contact, Key, clock::WallMs};
+use comet_routing::{Contact, Key, NodeId, clock::WallMs};
 use mlua::{Function, IntoLua, Lua, LuaString, Table, Value as LuaValue};
 use ring::{
     digest::{SHA256, digest},
@@ -21,6 +21,7 @@ use crate::{
     Limits, Value,
     contact_policy::{Capabilities, Postage, Reach, permit},
     event::{Nodes, Op, Request, Trail, WaitId},
+    is_veiled,
 };
 
 /// Longest string that a library function makes.
@@ -48,6 +49,8 @@ pub(crate) struct Turn {
     pub(crate) scope: Option<Scope>,
     pub(crate) seed: Option<u64>,
     pub(crate) requests: Vec<(Request, Option<Function>)>,
+    /// The nodes among those that each request names whose addresses the script has not seen.
+    pub(crate) veiled: BTreeMap<WaitId, Vec<NodeId>>,
     /// What each of their callbacks may cause.
     pub(crate) callback_trail: Trail,
     pub(crate) log: Vec<String>,
@@ -100,6 +103,8 @@ pub(crate) struct Scope {
 /// What a turn may send.
 #[derive(Clone)]
 pub(crate) struct Network {
+    /// Who caused the turn.
+    pub(crate) caller: Option<Contact>,
     pub(crate) reach: Reach,
     pub(crate) capabilities: Capabilities,
     pub(crate) postage: Postage,
@@ -110,6 +115,21 @@ pub(crate) struct Network {
     pub(crate) trail: Trail,
     pub(crate) open_waits: usize,
     pub(crate) next_wait: WaitId,
+}
+
+impl Network {
+    /// Gives the nodes that the script may name but whose addresses it has not seen their addresses again, as far as
+    /// they are known here, and says which nodes those are.
+    fn unveil(&self, op: &mut Op, local: &Contact) -> Vec<NodeId> {
+        let mut veiled = Vec::new();
+        for node in op.named_mut().iter_mut().filter(|node| is_veiled(node)) {
+            let known = self.caller.iter().chain([local]).find(|known| known.id == node.id);
+            let addr = known.map(|known| known.addr).or_else(|| self.capabilities.address_of(&node.id));
+            node.addr = addr.unwrap_or(node.addr);
+            veiled.push(node.id);
+        }
+        veiled
+    }
 }
 
 /// The host's side of one VM.
@@ -129,13 +149,14 @@ impl Host {
     }
 
     /// Admits a request: policy, budgets, and then its place in the outbox.
-    fn request(&self, op: Op, callback: Option<Function>) -> Result<WaitId, String> {
+    fn request(&self, mut op: Op, callback: Option<Function>) -> Result<WaitId, String> {
         self.scoped(|turn, scope| {
             let (key, now, limits) = (scope.key, scope.now, scope.limits.clone());
             let network = scope
                 .network
                 .as_mut()
                 .ok_or("the network cannot be used while the script defines the object")?;
+            let veiled = network.unveil(&mut op, &scope.local);
             // A right is used up only by a request that is really made.
             let mut capabilities = network.capabilities.clone();
             permit(&op, &key, network.reach, &mut capabilities, now)?;
@@ -167,6 +188,9 @@ impl Host {
             let wait = network.next_wait;
             network.next_wait += 1;
             network.open_waits += 1;
+            if !veiled.is_empty() {
+                turn.veiled.insert(wait, veiled);
+            }
             turn.requests.push((Request { wait, op, trail }, callback));
             Ok(wait)
         })

@@ -10,13 +10,14 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use comet_routing::{Contact, NodeId};
+use comet_routing::{Contact, KEY_BYTES, NodeId};
 use mlua::{Lua, Table, Value as LuaValue};
 
 use super::{pace, text::clean};
 use crate::{
     Value,
     codec::{self, Bounds, ELEMENTS_MAX},
+    is_veiled,
     policy::PolicyFields,
 };
 
@@ -123,9 +124,15 @@ impl Marshal {
         })
     }
 
-    /// The interned table of a node: equal ids give the same table for as long as a script holds on to it.
+    /// The interned table of a node: equal ids give the same table for as long as a script holds on to it, one with
+    /// the address and one without.
     pub(crate) fn node(&self, lua: &Lua, node: &Contact) -> mlua::Result<Table> {
-        let id = lua.create_string(node.id.as_bytes())?;
+        // A node as it called and the same node as it was found are two: an object that only heard from it must not
+        // learn its address from another that looked for it.
+        let mut name = [0; KEY_BYTES + 1];
+        name[..KEY_BYTES].copy_from_slice(node.id.as_bytes());
+        name[KEY_BYTES] = is_veiled(node).into();
+        let id = lua.create_string(name)?;
         if let Some(known) = self.interned.raw_get::<Option<Table>>(&id)? {
             self.move_node(&known, node)?;
             return Ok(known);

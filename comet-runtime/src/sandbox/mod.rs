@@ -22,6 +22,7 @@ use std::{
     time::Duration,
 };
 
+use comet_routing::Contact;
 use comet_store::{Code, Hash};
 use mlua::{
     Function, IntoLuaMulti, Lua, LuaOptions, StdLib, Table, Thread, Value as LuaValue, chunk::ChunkMode,
@@ -37,7 +38,7 @@ use self::{
     text::clean,
     watch::{TurnWatch, process_time},
 };
-use crate::{Bounds, Caller, Failure, Limits, Origin, Value, WaitId, policy::PolicyFields};
+use crate::{Bounds, Caller, CallerAddresses, Failure, Limits, Origin, Value, WaitId, policy::PolicyFields};
 
 pub(crate) use self::marshal::{Fault, VALUE_FIELD};
 
@@ -103,6 +104,7 @@ pub(crate) struct Vm {
     limits: Rc<Limits>,
     stopwatch: Option<Stopwatch>,
     watch: Option<Arc<TurnWatch>>,
+    caller_addresses: CallerAddresses,
     /// When the work that is being measured began.
     began: Cell<Duration>,
     env_meta: Table,
@@ -133,14 +135,18 @@ pub enum Backstop {
 
 /// Every name that a script can see, sorted; what is in a library is written `library.name`.
 pub fn sandbox_globals() -> Vec<String> {
-    Vm::new(Rc::default(), Backstop::StepsOnly)
+    Vm::new(Rc::default(), Backstop::StepsOnly, CallerAddresses::default())
         .and_then(|vm| vm.global_names())
         .expect("a new VM has room for its own globals")
 }
 
 impl Vm {
     /// A VM with no objects.
-    pub(crate) fn new(limits: Rc<Limits>, backstop: Backstop) -> mlua::Result<Rc<Self>> {
+    pub(crate) fn new(
+        limits: Rc<Limits>,
+        backstop: Backstop,
+        caller_addresses: CallerAddresses,
+    ) -> mlua::Result<Rc<Self>> {
         let libraries =
             StdLib::TABLE | StdLib::STRING | StdLib::MATH | StdLib::BIT | StdLib::UTF8 | StdLib::COROUTINE;
         let lua = Lua::new_with(libraries, LuaOptions::new())?;
@@ -175,6 +181,7 @@ impl Vm {
             stopwatch,
             began: Cell::default(),
             watch: if let Backstop::Watched(watch) = backstop { Some(watch) } else { None },
+            caller_addresses,
             env_meta,
             contact,
             prototypes: RefCell::default(),
@@ -227,6 +234,11 @@ impl Vm {
             self.scratch.replace(scratch);
         }
         written
+    }
+
+    /// A node as those see it whom it contacted.
+    pub(crate) fn veil(&self, node: &Contact) -> Contact {
+        self.caller_addresses.veil(node)
     }
 
     /// True if this table stands for a node.
@@ -450,7 +462,7 @@ impl Vm {
             return Ok(table.clone());
         }
         self.ledger.charge_main_to(memory::HOST);
-        let node = self.marshal.node(&self.lua, &caller.node)?;
+        let node = self.marshal.node(&self.lua, &self.caller_addresses.shown(caller))?;
         self.contact.raw_set("node", &node)?;
         self.contact.raw_set("key", caller.callback.map(|key| key.to_string()))?;
         self.contact.raw_set("owner", caller.owner.map(|owner| text::hex(&owner)))?;
@@ -529,7 +541,8 @@ mod tests {
 
     #[test]
     fn bytecode_is_never_read() {
-        let vm = Vm::new(Rc::default(), Backstop::StepsOnly).expect("a VM can be made");
+        let vm = Vm::new(Rc::default(), Backstop::StepsOnly, CallerAddresses::default());
+        let vm = vm.expect("a VM can be made");
         let real = mlua::chunk::Compiler::new().compile("local x = 1 return x + 1").expect("it compiles");
         let accepted = vm.lua.load(real.clone()).set_mode(ChunkMode::Binary).into_function();
         assert!(accepted.is_ok(), "the control: these bytes are a program");

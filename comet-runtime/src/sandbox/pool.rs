@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{Backstop, Vm};
-use crate::{ActivationError, Blueprint, Limits, Moment, Object};
+use crate::{ActivationError, Blueprint, CallerAddresses, Limits, Moment, Object};
 
 /// What a byte of new code costs at least, in nanoseconds: 16 KiB take a millisecond to compile.
 const COMPILE_NS_PER_BYTE: u64 = 64;
@@ -16,14 +16,27 @@ const COMPILE_NS_PER_BYTE: u64 = 64;
 pub struct VmPool {
     limits: Rc<Limits>,
     backstop: Backstop,
+    caller_addresses: CallerAddresses,
     vms: RefCell<Vec<Rc<Vm>>>,
     last_cost: Cell<Duration>,
 }
 
 impl VmPool {
-    /// A pool without VMs.
+    /// A pool without VMs, in which handlers see as much of callers' addresses as is the default.
     pub fn new(limits: Rc<Limits>, backstop: Backstop) -> Self {
-        Self { limits, backstop, vms: RefCell::default(), last_cost: Cell::default() }
+        Self {
+            limits,
+            backstop,
+            caller_addresses: CallerAddresses::default(),
+            vms: RefCell::default(),
+            last_cost: Cell::default(),
+        }
+    }
+
+    /// The same, in which handlers see so much of callers' addresses.
+    #[must_use]
+    pub fn showing(self, caller_addresses: CallerAddresses) -> Self {
+        Self { caller_addresses, ..self }
     }
 
     /// The limits of every object in the pool.
@@ -51,7 +64,7 @@ impl VmPool {
     }
 
     fn build(&self) -> Result<Rc<Vm>, ActivationError> {
-        let vm = Vm::new(self.limits.clone(), self.backstop.clone())
+        let vm = Vm::new(self.limits.clone(), self.backstop.clone(), self.caller_addresses)
             .map_err(|error| ActivationError::Unreadable(format!("no sandbox could be made: {error}")))?;
         self.vms.borrow_mut().push(vm.clone());
         Ok(vm)

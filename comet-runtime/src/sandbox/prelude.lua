@@ -36,6 +36,11 @@ function node_meta.__index(node, field)
   return nil
 end
 
+-- One table may show the node's address, and another may not.
+function node_meta.__eq(a, b)
+  return a.id == b.id
+end
+
 function node_meta.__tostring(node)
   return "node " .. raw_sub(node.id, 1, 8)
 end

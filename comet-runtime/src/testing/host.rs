@@ -10,6 +10,7 @@ use comet_store::{Expected, Record, Seal, Version};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 
+use super::TestConfig;
 use crate::{
     Backstop, Blueprint, Caller, Event, Failure, InvocationId, Limits, Moment, Object, Op, OpResult, Outcome,
     Progress, Reach, Refusal, Report, Request, Trail, Value, VmPool, WaitId,
@@ -70,11 +71,11 @@ pub(super) struct Host {
 }
 
 impl Host {
-    pub(super) fn new(contact: Contact, limits: &Rc<Limits>, reach: Reach, seed: u64) -> Self {
+    pub(super) fn new(contact: Contact, limits: &Rc<Limits>, config: &TestConfig, seed: u64) -> Self {
         Self {
             contact,
-            pool: VmPool::new(limits.clone(), Backstop::StepsOnly),
-            reach,
+            pool: VmPool::new(limits.clone(), Backstop::StepsOnly).showing(config.caller_addresses),
+            reach: config.reach,
             rng: ChaCha12Rng::seed_from_u64(seed),
             copies: BTreeMap::new(),
             errands: BTreeMap::new(),

@@ -38,7 +38,7 @@ use rand_chacha::ChaCha12Rng;
 
 use self::host::{Host, Sent};
 use crate::{
-    Caller, Condition, Limits, Origin, Reach, Refusal, Trail, Value,
+    Caller, CallerAddresses, Condition, Limits, Origin, Reach, Refusal, Trail, Value,
     dht::LogLine,
     visit::{Served, Visit},
 };
@@ -62,11 +62,19 @@ pub struct TestConfig {
     pub limits: Limits,
     /// How far objects may reach.
     pub reach: Reach,
+    /// How much of callers' addresses handlers see.
+    pub caller_addresses: CallerAddresses,
 }
 
 impl Default for TestConfig {
     fn default() -> Self {
-        Self { nodes: 8, replicas: 3, limits: Limits::default(), reach: Reach::Strict }
+        Self {
+            nodes: 8,
+            replicas: 3,
+            limits: Limits::default(),
+            reach: Reach::Strict,
+            caller_addresses: CallerAddresses::default(),
+        }
     }
 }
 
@@ -98,7 +106,7 @@ impl TestSwarm {
                 let octet = u8::try_from(n % 250 + 1).unwrap_or(1);
                 let contact =
                     Contact::new(NodeId::from_bytes(rng.random()), ([192, 0, 2, octet], 7400).into());
-                Host::new(contact, &limits, config.reach, rng.random())
+                Host::new(contact, &limits, &config, rng.random())
             })
             .collect();
         let silent = vec![false; hosts.len()];

@@ -6,7 +6,7 @@
 use std::{cell::RefCell, rc::Rc};
 
 use comet_routing::{Contact, Key};
-use comet_runtime::{Nodes, Op, OpOutcome, OpResult, Refusal, Trail, Value, actors::Perform};
+use comet_runtime::{Nodes, Op, OpOutcome, OpResult, Refusal, Trail, Value, actors::Perform, is_veiled};
 use comet_store::Record;
 
 use super::{
@@ -148,7 +148,9 @@ impl Operation {
             Nodes::These(named) => named.len(),
         };
         let mut found = match nodes {
-            Nodes::These(named) if !own => return Ok(Targets { nodes: named, reach: count }),
+            Nodes::These(named) if !own => {
+                return Ok(Targets { nodes: self.addressed(named).await?, reach: count });
+            }
             Nodes::These(named) => {
                 let mut found = self.replicas(key).await?;
                 found.retain(|node| named.iter().any(|name| name.id == node.id));
@@ -160,6 +162,21 @@ impl Operation {
             found.retain(|node| node.id != self.access.own.id);
         }
         Ok(Targets { nodes: found, reach: count })
+    }
+
+    /// The nodes, with addresses that lookups found for those whose own the object does not know: it kept them for
+    /// longer than this node may, or brought them along from another. Who is not found is left out.
+    async fn addressed(&self, named: Vec<Contact>) -> Result<Vec<Contact>, Refusal> {
+        let mut nodes = Vec::with_capacity(named.len());
+        for node in named {
+            if is_veiled(&node) {
+                let near = self.candidates(&Key::from_bytes(*node.id.as_bytes())).await?;
+                nodes.extend(near.into_iter().find(|found| found.id == node.id));
+            } else {
+                nodes.push(node);
+            }
+        }
+        Ok(nodes)
     }
 }
 

@@ -88,6 +88,23 @@ fn a_put_to_a_callback_key_goes_straight_to_its_node() {
 }
 
 #[test]
+fn a_node_whose_address_the_object_does_not_know_is_looked_for() {
+    paused(async {
+        let station = station(1, [storing(2), storing(3), storing(77)]);
+        let veiled = |n| Contact { addr: ([127, 0, 0, 0], 0).into(), ..node(n) };
+        let callback = Key::of("callback");
+        let named = Nodes::These(vec![veiled(3), node(77)]);
+        let outcome = done(&station, put_to(callback, named)).await;
+        assert_eq!(outcome, OpOutcome::Nodes(nodes([3, 77])));
+        assert_eq!(addressed(&station).await, nodes([3, 77]));
+        assert_eq!(station.router.send(CountLookups).await.unwrap(), 1, "the other's address is known");
+        let unknown = done(&station, put_to(callback, Nodes::These(vec![veiled(99)]))).await;
+        assert_eq!(unknown, OpOutcome::Nodes(vec![]));
+        assert!(addressed(&station).await.is_empty(), "nobody is asked where nobody can be");
+    });
+}
+
+#[test]
 fn a_dead_replica_is_replaced_and_who_refuses_is_not_reported() {
     paused(async {
         let peers = [(node(2), Manner::Lost), answering(3, Err(Refusal::Refused("no".into()))), storing(4)];

@@ -98,6 +98,7 @@ impl World {
                 limits,
                 backstop: Backstop::StepsOnly,
                 reach: Reach::Strict,
+                caller_addresses: CallerAddresses::default(),
                 publishers: Arc::new([PUBLISHER].into()),
                 object_cpu,
                 failures: failures.unwrap_or_else(failure_rates),
@@ -388,7 +389,7 @@ async fn a_copy_brings_fields_and_no_rights() {
     let world = World::new(10);
     let mut forged = record("a", 1, Some(COUNTER), world.clock.wall_ms());
     let right = Value::List(vec![
-        Value::str([7; 32]),
+        Value::Node(node(7)),
         Value::str(Key::of("victim").as_bytes()),
         Value::Int(i64::MAX),
     ]);
