@@ -240,17 +240,29 @@ fn a_connection_that_listens_in_resp2_does_nothing_else_and_in_resp3_anything() 
 }
 
 #[test]
-fn a_handler_sees_the_node_that_a_request_came_through_and_not_the_client_behind_it() {
+fn a_handler_sees_the_network_of_the_node_that_a_request_came_through_and_not_the_client_behind_it() {
     let data = tempfile::tempdir().expect("a temporary directory");
-    let node = node(data.path(), &[], &[]);
+    let config = data.path().join("comet.toml");
+    fs::write(&config, "[runtime]\ncaller_addresses = \"full\"\n").expect("the directory takes a file");
+    let config = config.display().to_string();
+    let prefix = node(&data.path().join("prefix"), &[], &[]);
+    assert_eq!(caller(&prefix), "127.0.0.0 0");
+    let full = node(&data.path().join("full"), &[], &["--config", &config]);
+    let own = format!("{} {}", full.listen().ip(), full.listen().port());
+    assert_eq!(caller(&full), own, "the control");
+}
+
+/// What a handler on this node sees of who calls it, over the Redis interface and over HTTP.
+fn caller(node: &NodeProcess) -> String {
     let code = "function aso:onGet(caller) return caller.ip .. ' ' .. caller.port end";
-    let mut client = connect(&node, "");
+    let mut client = connect(node, "");
     let put = ask(&mut client, &["COMET.PUT", "who", "1", "CODE", code]);
     assert_eq!(put, Ok(Value::Okay));
-    let own = format!("{} {}", node.listen().ip(), node.listen().port());
-    assert_eq!(ask(&mut client, &["GET", "who"]), Ok(bytes(&own)));
+    let Ok(Value::BulkString(seen)) = ask(&mut client, &["GET", "who"]) else { panic!("it answers a text") };
+    let seen = String::from_utf8(seen).expect("a text");
     let got = node.command(&["get", "who"]);
-    assert!(got.code == Some(0) && got.out.contains(&own), "{got:?}");
+    assert!(got.code == Some(0) && got.out.contains(&seen), "{got:?}");
+    seen
 }
 
 #[test]
