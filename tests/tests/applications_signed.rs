@@ -139,9 +139,9 @@ fn a_topic_pushes_to_its_subscribers_and_names_the_one_that_is_down_until_it_is_
         let unreached = async |through: &SimNode| {
             let told = topic.status(&through.client()).await?;
             let keys = told.iter().flat_map(|reached| &reached.unreached);
-            Ok::<_, Failure>(keys.map(|who| (who.node, who.key)).collect::<BTreeSet<_>>())
+            Ok::<_, Failure>(keys.map(|who| (who.node.id, who.key)).collect::<BTreeSet<_>>())
         };
-        let expected = BTreeSet::from([(down.home.contact(), Key::of(&down.name))]);
+        let expected = BTreeSet::from([(down.home.contact().id, Key::of(&down.name))]);
         assert_eq!(unreached(publisher).await?, expected);
 
         down.home.restart().await;
