@@ -1,8 +1,8 @@
 //! A swarm of the crate `mainline`, in this process.
 //!
 //! Items are the immutable ones of BEP 44, as with libtorrent: named by their hash, not signed, kept in memory. A put ends when each of the twenty
-//! nearest nodes has answered or been given up, and has succeeded if any of them stored the item, for the crate does not say how many; a get ends with
-//! the first node that has it. Every node has a thread, which looks for new operations whenever a datagram arrives, and every 50 ms.
+//! nearest nodes, or more, has answered or been given up, and has succeeded if any of them stored the item, for the crate does not say how many; a
+//! get ends with the first node that has it. Every node has a thread, which looks for new operations whenever a datagram arrives, and every 50 ms.
 
 use std::{cell::RefCell, collections::BTreeMap, net::Ipv4Addr};
 
