@@ -93,55 +93,71 @@ fn what_an_object_can_tell_has_no_more_of_its_readers_address_than_it_is_shown()
 
 #[test]
 fn a_kept_caller_is_answered_at_its_address_when_the_object_is_back_in_memory() {
+    let code = "function aso:onGet(caller, callbackKey) self.kept, self.key = caller, callbackKey end
+        function aso:onTimer() put(self.key, 'news', { self.kept }, function() end) end";
+    let answered = |addresses, plan: &Blueprint| {
+        let mut object = Object::activate(&showing(addresses), plan, moment()).expect("it activates again");
+        let report = object.begin(2, &Event::Timer, Trail::FRESH, moment());
+        named(&report.requests[0]) == [reader()]
+    };
     for addresses in [CallerAddresses::Hidden, CallerAddresses::Full] {
-        let (mut object, _) = read_and_answered(&showing(addresses));
-        let mut unanswered = blueprint(GOSSIP, &Value::Nil);
-        unanswered.reach = Reach::Open;
-        unanswered.state = as_sent(object.state());
-        let report = object.begin(2, &called("inbox"), Trail::FRESH, moment());
-        assert_eq!(report.requests.len(), 1);
-        // The right of this contact is spent; that of the next one is kept.
-        let failing = "function aso:onGet() end function aso:onTimer() put(self.key, 'news', { self.kept }, function() end) end";
-        let mut plan = blueprint(failing, &Value::Nil);
-        plan.state = object.state().clone();
+        let mut plan = Blueprint { reach: Reach::Open, ..blueprint(code, &Value::Nil) };
         let mut object = Object::activate(&showing(addresses), &plan, moment()).expect("it activates");
-        object.begin(3, &called("inbox"), Trail::FRESH, moment());
+        object.begin(1, &called("inbox"), Trail::FRESH, moment());
         plan.state = object.state().clone();
-        let mut object = Object::activate(&showing(addresses), &plan, moment()).expect("it activates again");
-        let report = object.begin(4, &Event::Timer, Trail::FRESH, moment());
-        assert_eq!(named(&report.requests[0]), [reader()]);
-        // The control: where the right to answer is not kept, the address is not either.
-        let mut object = Object::activate(&showing(addresses), &unanswered, moment()).expect("it activates");
-        let report = object.begin(5, &Event::Timer, Trail::FRESH, moment());
-        let known = named(&report.requests[0])[0] == reader();
-        assert_eq!(known, addresses == CallerAddresses::Full);
+        assert!(
+            answered(addresses, &plan)
+                && answered(addresses, &Blueprint { reach: Reach::Strict, ..plan.clone() })
+        );
+        // The control: where the right to answer is left behind, as in a copy, so is the address.
+        plan.state = as_sent(object.state());
+        assert_eq!(answered(addresses, &plan), addresses == CallerAddresses::Full);
     }
 }
 
 #[test]
 fn an_object_does_not_learn_its_callers_address_from_another_that_looked_for_it() {
-    let seeker = "function aso:onGet() self.found = lookup('anything')[1] return self.found end";
-    let called_too = "function aso:onGet(caller) return { caller.ip, caller.port } end";
-    let mut seen = Vec::new();
-    for addresses in [CallerAddresses::Prefix, CallerAddresses::Full] {
+    let seeker = "function aso:onGet() return lookup('anything')[1] end";
+    let asked = "function aso:onGet(caller) self.kept = caller end
+        function aso:onTimer() log(self.kept.ip, self.kept.port) end";
+    for (addresses, known) in
+        [(CallerAddresses::Prefix, "203.0.113.0 0"), (CallerAddresses::Full, "203.0.113.7 7400")]
+    {
         let vm = showing(addresses);
+        let mut asked =
+            Object::activate(&vm, &blueprint(asked, &Value::Nil), moment()).expect("it activates");
+        asked.begin(1, &called("inbox"), Trail::FRESH, moment());
         let open = Blueprint { reach: Reach::Open, ..blueprint(seeker, &Value::Nil) };
-        let mut seeker = Object::activate(&vm, &open, moment()).expect("it activates");
+        let mut seeker = Object::activate(&vm, &open, moment()).expect("another in the same VM");
         let report =
             seeker.begin(1, &Event::Get { caller: caller(2), payload: None }, Trail::FRESH, moment());
         let found = Ok(OpOutcome::Nodes(vec![reader()]));
         let report = seeker.resume(report.requests[0].wait, found, moment()).expect("it waits");
         let Ok(Progress::Done(Outcome::Reply(reply))) = report.end else { panic!("no reply: {report:?}") };
         assert!(names_the_reader(&reply), "what a lookup finds has an address");
-        let mut object =
-            Object::activate(&vm, &blueprint(called_too, &Value::Nil), moment()).expect("another");
-        let report = object.begin(1, &called("inbox"), Trail::FRESH, moment());
-        let Ok(Progress::Done(Outcome::Reply(reply))) = report.end else { panic!("no reply: {report:?}") };
-        seen.push(Value::decode(&reply, Limits::default().reply_bounds()).expect("a value"));
+        assert_eq!(asked.begin(2, &Event::Timer, Trail::FRESH, moment()).log, [known], "{addresses:?}");
     }
-    let [prefix, full] = seen.as_slice() else { panic!("two answers") };
-    assert_eq!(*prefix, vec!["203.0.113.0".into(), Value::Int(0)].into());
-    assert_eq!(*full, vec!["203.0.113.7".into(), Value::Int(7400)].into(), "the control");
+}
+
+#[test]
+fn a_caller_that_brings_no_right_is_answered_at_its_address_while_its_event_runs() {
+    let code = "function aso:onGet(caller)
+        get('anything', function(self) put('anything', 'later', { self.kept }, function() end) end)
+        self.kept = caller
+        put('anything', 'now', { caller }, function() end)
+      end
+      function aso:onTimer() put('anything', 'much later', { self.kept }, function() end) end";
+    let plan = Blueprint { reach: Reach::Open, ..blueprint(code, &Value::Nil) };
+    let mut object =
+        Object::activate(&showing(CallerAddresses::Hidden), &plan, moment()).expect("it activates");
+    let caller = Caller { node: reader(), callback: None, owner: None, origin: Origin::Client };
+    let report = object.begin(1, &Event::Get { caller, payload: None }, Trail::FRESH, moment());
+    assert_eq!(named(&report.requests[1]), [reader()]);
+    let found = Ok(OpOutcome::Value(Value::Nil));
+    let later = object.resume(report.requests[0].wait, found, moment()).expect("it has a callback");
+    assert_eq!(named(&later.requests[0]), [reader()], "also in a callback");
+    let much_later = object.begin(2, &Event::Timer, Trail::FRESH, moment());
+    assert_ne!(named(&much_later.requests[0]), [reader()], "the control: nothing is kept of it");
 }
 
 #[test]
