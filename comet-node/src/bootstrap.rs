@@ -44,6 +44,8 @@ const MEETINGS_MAX: usize = 8;
 const MEETING_PAUSE: Duration = Duration::from_secs(60);
 /// Such addresses that are remembered.
 const MEETINGS_REMEMBERED_MAX: usize = 256;
+/// Configured peers that a line of the log names.
+const PEERS_NAMED_MAX: usize = 4;
 /// How often a node that has contacts checks that it still has, and saves them.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -188,7 +190,8 @@ impl Bootstrap {
             let alone = actor.peers.is_empty() && actor.book.is_empty();
             let pause = actor.persistence.after_failure(&mut actor.rng);
             if !alone {
-                log::warn!("no configured peer answers; trying again in {:.0} s", pause.as_secs_f64());
+                let silent = silent(&actor.peers);
+                log::warn!("{silent}; trying again in {:.0} s", pause.as_secs_f64());
             }
             ctx.run_later(pause, Self::check);
         }));
@@ -289,6 +292,17 @@ async fn count(mut greetings: FuturesUnordered<JoinHandle<Option<Contact>>>) -> 
     // What is cut off here goes on by itself: each greeting is a task of its own.
     tokio::time::timeout(GREETINGS_AFTER_FIRST, rest).await.ok();
     met
+}
+
+/// What to say when nobody answers: whom the operator should look after.
+fn silent(peers: &[String]) -> String {
+    let named = peers.iter().take(PEERS_NAMED_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match peers.len() {
+        0 => "no node of earlier runs answers".to_owned(),
+        1 => format!("the configured peer {named} does not answer"),
+        n if n <= PEERS_NAMED_MAX => format!("none of the configured peers answers: {named}"),
+        n => format!("none of the {n} configured peers answers: {named}, …"),
+    }
 }
 
 /// The addresses behind the configured names; a name that does not resolve is said so, and passed over.
@@ -393,6 +407,16 @@ mod tests {
 
     /// How long those take to answer that are not nearby.
     const HONEST_AFTER: Duration = Duration::from_secs(2);
+
+    #[test]
+    fn peers_that_do_not_answer_are_named_as_far_as_a_line_goes() {
+        let peers = |n: usize| (1..=n).map(|n| format!("n{n}:7400")).collect::<Vec<_>>();
+        assert_eq!(silent(&peers(0)), "no node of earlier runs answers");
+        assert_eq!(silent(&peers(1)), "the configured peer n1:7400 does not answer");
+        assert_eq!(silent(&peers(2)), "none of the configured peers answers: n1:7400, n2:7400");
+        let many = "none of the 9 configured peers answers: n1:7400, n2:7400, n3:7400, n4:7400, …";
+        assert_eq!(silent(&peers(9)), many);
+    }
 
     /// The node at this address.
     fn at(addr: SocketAddr) -> Contact {

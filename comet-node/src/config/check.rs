@@ -151,7 +151,7 @@ fn check_store(store: &StoreConfig, replication: &ReplicationConfig) -> Result<(
 }
 
 fn check(key: &'static str, holds: bool, wants: &'static str) -> Result<(), ConfigError> {
-    if holds { Ok(()) } else { Err(ConfigError::Unfit { key, wants }) }
+    if holds { Ok(()) } else { Err(ConfigError::Unfit { origin: None, key, wants }) }
 }
 
 /// True for `host:port` and `[v6 address]:port`; names are resolved later.
@@ -182,7 +182,7 @@ mod tests {
         change(&mut config);
         match config.check() {
             Ok(()) => None,
-            Err(ConfigError::Unfit { key, wants }) => Some((key, wants)),
+            Err(ConfigError::Unfit { key, wants, .. }) => Some((key, wants)),
             Err(error) => panic!("{error}"),
         }
     }

@@ -78,8 +78,10 @@ pub enum ConfigError {
         reason: String,
     },
     /// A key has a value of the right kind that does not fit.
-    #[error("{key} wants {wants}")]
+    #[error("{}{key} wants {wants}", place(origin.as_deref()))]
     Unfit {
+        /// Where it is written; `None` if it is a default, which something else that was set does not agree with.
+        origin: Option<String>,
         /// The key.
         key: &'static str,
         /// What it wants.
@@ -169,7 +171,13 @@ impl Layers {
             });
         }
         let config = merge(&layers)?;
-        config.check()?;
+        config.check().map_err(|error| match error {
+            ConfigError::Unfit { key, wants, .. } => {
+                let origin = origin_of(key, &layers).map(str::to_owned);
+                ConfigError::Unfit { origin, key, wants }
+            }
+            other => other,
+        })?;
         Ok(config)
     }
 }
@@ -266,10 +274,14 @@ fn merge(layers: &[Layer]) -> Result<NodeConfig, ConfigError> {
     }
     builder.build().and_then(Config::try_deserialize).map_err(|error| {
         let (key, reason) = explained(&error);
-        let origin = layers.iter().rev().find(|layer| layer.values.contains_key(list_of(&key)));
-        let origin = origin.map_or("the configuration", |layer| layer.origin.as_str());
-        wrong(origin, &key, reason)
+        wrong(origin_of(&key, layers).unwrap_or("the configuration"), &key, reason)
     })
+}
+
+/// The layer that a key has its value from; `None` for a default.
+fn origin_of<'a>(key: &str, layers: &'a [Layer]) -> Option<&'a str> {
+    let layer = layers.iter().rev().find(|layer| layer.values.contains_key(list_of(key)));
+    layer.map(|layer| layer.origin.as_str())
 }
 
 /// The key and the reason of an error that the `config` crate made, without its own prose around them.
@@ -366,6 +378,10 @@ fn nearest(key: &str, known: &BTreeMap<String, Json>) -> Option<String> {
 
 fn variable_of(key: &str) -> String {
     format!("{ENVIRONMENT_PREFIX}{}", key.to_ascii_uppercase().replace('.', "_"))
+}
+
+fn place(origin: Option<&str>) -> String {
+    origin.map_or_else(String::new, |origin| format!("{origin}: "))
 }
 
 fn suggestion(nearest: Option<&str>) -> String {
@@ -508,6 +524,25 @@ mod tests {
         let flags = Flags::default().set("node.listen", Some("there"));
         let sentence = "the command line: node.listen: invalid socket address syntax";
         assert_eq!(refusal(Layers::default().flags(flags)), sentence);
+    }
+
+    #[test]
+    fn values_out_of_range_name_the_place_that_they_come_from() {
+        let text = "[limits]\nqueue = 0";
+        assert_eq!(refusal(file(text)), "comet.toml: limits.queue wants at least 1");
+        let overridden = file(text).environment([("COMET_LIMITS_QUEUE".into(), "0".into())]);
+        assert_eq!(refusal(overridden), "COMET_LIMITS_QUEUE: limits.queue wants at least 1");
+        let mended = file(text).environment([("COMET_LIMITS_QUEUE".into(), "8".into())]);
+        assert!(mended.assemble().is_ok(), "only the value that counts is judged");
+        let flags = Flags::default().set_list("node.peers", &["nowhere".to_owned()]);
+        let sentence = "the command line: node.peers wants entries like HOST:PORT";
+        assert_eq!(refusal(Layers::default().flags(flags)), sentence);
+        let sentence = "replication.ttl_seconds wants a time from ttl_seconds_min to ttl_seconds_max";
+        assert_eq!(
+            refusal(file("[replication]\nttl_seconds_max = 86399")),
+            sentence,
+            "a default comes from nowhere"
+        );
     }
 
     #[test]
