@@ -114,14 +114,14 @@ impl Trail {
 
     /// How many nodes can be paid for, if each is asked with a frame of so many bytes.
     pub fn affords(&self, bytes_each: usize) -> usize {
-        (self.bytes as usize / bytes_each.max(1)).min(self.messages.into())
+        (self.bytes as usize).div_euclid(bytes_each.max(1)).min(self.messages.into())
     }
 
     /// Takes out what it costs to ask so many nodes, or as many of them as can be paid for.
     #[must_use]
     pub fn take(&mut self, nodes: usize, bytes_each: usize) -> Self {
         let nodes = nodes.min(self.affords(bytes_each));
-        let cost = Self { messages: nodes as u8, bytes: (nodes * bytes_each) as u32, ..*self };
+        let cost = Self { messages: nodes as u8, bytes: nodes.saturating_mul(bytes_each) as u32, ..*self };
         self.give(cost);
         cost
     }
@@ -130,8 +130,8 @@ impl Trail {
     #[must_use]
     pub fn part(self, parts: usize) -> Self {
         let parts = u32::try_from(parts).unwrap_or(u32::MAX).max(1);
-        let messages = u32::from(self.messages) / parts;
-        Self { messages: messages as u8, bytes: self.bytes / parts, ..self }
+        let messages = u32::from(self.messages).checked_div(parts).unwrap_or(0);
+        Self { messages: messages as u8, bytes: self.bytes.checked_div(parts).unwrap_or(0), ..self }
     }
 
     /// Seven eighths, for the one of several nodes that is likely to answer alone; a message at least, if there is one.

@@ -26,10 +26,8 @@ pub mod contact_policy;
 pub mod cpu;
 #[allow(clippy::arithmetic_side_effects)]
 pub mod dht;
-#[allow(clippy::arithmetic_side_effects)]
 mod event;
 mod limits;
-#[allow(clippy::arithmetic_side_effects)]
 mod object;
 pub mod object_log;
 #[allow(clippy::arithmetic_side_effects)]
@@ -37,7 +35,6 @@ mod patience;
 mod policy;
 mod refusal;
 mod rules;
-#[allow(clippy::arithmetic_side_effects, clippy::expect_used, clippy::indexing_slicing)]
 mod sandbox;
 mod shares;
 mod state;

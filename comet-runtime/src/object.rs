@@ -187,7 +187,7 @@ impl Object {
             aso,
             value_as_put,
             kept: blueprint.state.clone(),
-            put_bytes: blueprint.code.source.len() + blueprint.data.len(),
+            put_bytes: blueprint.code.source.len().saturating_add(blueprint.data.len()),
             policy,
             capabilities,
             decided,
@@ -274,7 +274,7 @@ impl Object {
 
     /// The time in which the allowance refills, in milliseconds.
     fn interval_ms(&self) -> u64 {
-        self.policy.timer_seconds.unwrap_or(self.limits.timer_seconds) * 1_000
+        self.policy.timer_seconds.unwrap_or(self.limits.timer_seconds).saturating_mul(1_000)
     }
 
     /// Live bytes of the object, script and state included.
@@ -392,7 +392,7 @@ impl Object {
                 postage: self.allowance.others,
                 own_postage: self.allowance.own,
                 interval_ms: self.interval_ms(),
-                copy_bytes: self.put_bytes + self.kept.len(),
+                copy_bytes: self.put_bytes.saturating_add(self.kept.len()),
                 trail: invocation.trail,
                 open_waits: self.waits.len(),
                 next_wait: self.next_wait,
@@ -420,14 +420,16 @@ impl Object {
 
     fn close_turn(&mut self, mut invocation: Invocation, ran: Ran) -> Report {
         let mut turn = self.vm.close_turn();
-        invocation.usage.messages += turn.messages();
+        let usage = &mut invocation.usage;
+        usage.messages = usage.messages.saturating_add(turn.messages());
         turn.share_trail(matches!(ran, Ran::Waits(_)));
         invocation.delete_self |= turn.delete_self;
         let paused_bytes = if let Ran::Waits(paused) = &ran { paused.stack_bytes } else { 0 };
-        let (live, collection_steps) = self.vm.live_bytes(self.category, self.stack_bytes() + paused_bytes);
-        let steps = self.vm.steps() + collection_steps;
-        invocation.usage.steps += steps;
-        invocation.usage.memory_bytes = live as u64;
+        let stack_bytes = self.stack_bytes().saturating_add(paused_bytes);
+        let (live, collection_steps) = self.vm.live_bytes(self.category, stack_bytes);
+        let steps = self.vm.steps().saturating_add(collection_steps);
+        usage.steps = usage.steps.saturating_add(steps);
+        usage.memory_bytes = live as u64;
         let too_large = live > self.limits.memory_bytes;
         let end = match ran {
             Ran::Failed(failure) => Err(failure),

@@ -118,7 +118,7 @@ pub(super) async fn serve<B: Backend>(
         tokio::select! {
             biased;
             reply = poll_fn(|context| pipeline.poll_reply(context)) => connection.say(&reply)?,
-            read = connection.stream.read_buf(connection.intake.buffer()), if pause == Pause::Starved => {
+            read = connection.read(), if pause == Pause::Starved => {
                 quiet_ticks = 0;
                 // What has begun is answered: the client may have closed its half only.
                 connection.ended |= read? == 0;
@@ -149,6 +149,12 @@ pub(super) async fn serve<B: Backend>(
 }
 
 impl<B: Backend> Connection<B> {
+    /// Takes what arrives; nothing at the end. Only a client that has sent something has memory for it.
+    async fn read(&mut self) -> io::Result<usize> {
+        self.stream.readable().await?;
+        self.stream.read_buf(self.intake.buffer()).await
+    }
+
     /// Begins every command that has arrived and may begin.
     fn begin<F: Future<Output = Reply>>(
         &mut self,

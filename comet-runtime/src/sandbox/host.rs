@@ -70,12 +70,15 @@ impl Turn {
         let causes = |op: &Op| !matches!(op, Op::Lookup { .. });
         let requests = self.requests.iter().filter(|(request, _)| causes(&request.op)).count();
         let callbacks = self.requests.iter().filter(|(_, callback)| callback.is_some()).count();
-        let part = network.trail.part(requests + callbacks + usize::from(goes_on));
+        let part = network.trail.part(requests.saturating_add(callbacks).saturating_add(goes_on.into()));
         for (request, callback) in &mut self.requests {
             if causes(&request.op) {
                 // Of what cannot be divided among the nodes nothing is given away.
                 let nodes = request.trail.messages.max(1);
-                let part = Trail { messages: part.messages / nodes * nodes, ..part };
+                let part = Trail {
+                    messages: part.messages.saturating_sub(part.messages.checked_rem(nodes).unwrap_or(0)),
+                    ..part
+                };
                 network.trail.give(part);
                 request.trail.take_back(part);
             }
@@ -186,8 +189,8 @@ impl Host {
             let trail = network.trail.take(nodes, frame_bytes);
             network.capabilities = capabilities;
             let wait = network.next_wait;
-            network.next_wait += 1;
-            network.open_waits += 1;
+            network.next_wait = network.next_wait.saturating_add(1);
+            network.open_waits = network.open_waits.saturating_add(1);
             if !veiled.is_empty() {
                 turn.veiled.insert(wait, veiled);
             }
@@ -287,7 +290,7 @@ fn lend_controls(lua: &Lua, host: &Rc<Host>, out: &Table) -> mlua::Result<()> {
             }
             // What is cut off anyway is not made readable first.
             let text = text.as_bytes();
-            let seen = &text[..text.len().min(bytes_max * LOOKED_AT)];
+            let seen = text.get(..bytes_max.saturating_mul(LOOKED_AT)).unwrap_or(&text);
             turn.log.push(clean(&String::from_utf8_lossy(seen), bytes_max));
             Ok(())
         })?,
@@ -313,7 +316,7 @@ fn lend_crypto(lua: &Lua, host: &Rc<Host>, out: &Table) -> mlua::Result<()> {
             return refuse("verify(public_key, message, signature): all three must be strings");
         };
         // A check costs about 50 µs, as much as some 2,000 steps.
-        lent.meter.charge(128 * 1024 + message.as_bytes().len() as u64);
+        lent.meter.charge((message.as_bytes().len() as u64).saturating_add(128 * 1024));
         let key = unhex(&key.as_bytes(), 32);
         let signature = unhex(&signature.as_bytes(), 64);
         let good = UnparsedPublicKey::new(&ED25519, &key).verify(&message.as_bytes(), &signature).is_ok();

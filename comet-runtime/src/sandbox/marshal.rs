@@ -106,8 +106,8 @@ impl Marshal {
             Value::Node(node) => LuaValue::Table(self.node(lua, node)?),
             Value::List(items) => {
                 let table = lua.create_table_with_capacity(items.len(), 0)?;
-                for (i, item) in items.iter().enumerate() {
-                    table.raw_set(i + 1, self.to_lua(lua, item)?)?;
+                for (n, item) in (1_usize..).zip(items) {
+                    table.raw_set(n, self.to_lua(lua, item)?)?;
                 }
                 LuaValue::Table(table)
             }
@@ -188,8 +188,9 @@ impl Marshal {
         let mut out = Vec::new();
         let mut encoder = Encoder::new(self, bounds, &mut out);
         let encoded = encoder.value(value, 0);
-        let entries = encoder.visited + encoder.elements;
-        charge((entries * WORK_PER_ENTRY) as u64 + (out.len() as u64) * WORK_PER_BYTE);
+        let entries = encoder.visited.saturating_add(encoder.elements);
+        let bytes_work = (out.len() as u64).saturating_mul(WORK_PER_BYTE);
+        charge((entries.saturating_mul(WORK_PER_ENTRY) as u64).saturating_add(bytes_work));
         encoded?;
         Value::decode(&out, bounds).map_err(|error| Fault::new(format!("is not usable: {error}")))
     }
@@ -209,7 +210,7 @@ impl Marshal {
         out: &mut Vec<u8>,
     ) -> Result<PolicyFields, Fault> {
         let mut encoder = Encoder::new(self, bounds, out);
-        let (mut fields, mut has_value, mut policy) = (0, false, PolicyFields::default());
+        let (mut fields, mut has_value, mut policy) = (0_usize, false, PolicyFields::default());
         encoder.entries(aso, |encoder, key, value| {
             if let LuaValue::String(name) = &key {
                 let name = name.as_bytes();
@@ -223,11 +224,11 @@ impl Marshal {
             if value.is_function() {
                 return Ok(());
             }
-            fields += 1;
+            fields = fields.saturating_add(1);
             encoder.entry(&key, &value, 0)
         })?;
         if value_as_put.is_some_and(|put| !put.is_nil()) && !has_value {
-            fields += 1;
+            fields = fields.saturating_add(1);
             codec::write_str(encoder.out, VALUE_FIELD.as_bytes());
             codec::write_nil(encoder.out);
         }
@@ -295,14 +296,14 @@ impl<'a> Encoder<'a> {
     }
 
     fn weigh(&self) -> Result<(), Fault> {
-        if self.out.len() - self.start > self.bounds.bytes {
+        if self.out.len().saturating_sub(self.start) > self.bounds.bytes {
             return Err(Fault::new(format!("has more than {} bytes", self.bounds.bytes)));
         }
         Ok(())
     }
 
     fn count(&mut self, elements: usize) -> Result<(), Fault> {
-        self.elements += elements;
+        self.elements = self.elements.saturating_add(elements);
         if self.elements > ELEMENTS_MAX {
             return Err(Fault::new(format!("has more than {ELEMENTS_MAX} elements")));
         }
@@ -326,9 +327,10 @@ impl<'a> Encoder<'a> {
             Some(items) => self.list(table, items, depth)?,
             None => self.map(table, depth)?,
         }
-        let bytes = &self.out[start..];
+        let bytes = self.out.get(start..).unwrap_or_default();
         if bytes.len() <= REMEMBERED_BYTES_MAX {
-            let (elements, height) = (self.elements - elements, self.deepest - depth);
+            let elements = self.elements.saturating_sub(elements);
+            let height = self.deepest.saturating_sub(depth);
             self.remembered.insert(address, Remembered { bytes: bytes.into(), elements, height });
         }
         self.deepest = self.deepest.max(deepest_elsewhere);
@@ -338,7 +340,7 @@ impl<'a> Encoder<'a> {
     /// Writes a table that was written before; false if it was not, or cannot stand at this depth.
     fn write_again(&mut self, address: *const c_void, depth: usize) -> Result<bool, Fault> {
         let Some(known) = self.remembered.get(&address) else { return Ok(false) };
-        let deepest = depth + known.height;
+        let deepest = depth.saturating_add(known.height);
         if deepest >= self.bounds.depth {
             return Ok(false);
         }
@@ -351,9 +353,9 @@ impl<'a> Encoder<'a> {
     /// How many items the table has if its keys are 1, 2, 3, …, whatever order it keeps them in. Looks at keys
     /// only: what writes while it finds out writes every level of a nested table twice.
     fn list_length(&mut self, table: &Table) -> Result<Option<i64>, Fault> {
-        let (mut entries, mut highest, mut is_list) = (0, 0, true);
+        let (mut entries, mut highest, mut is_list) = (0_i64, 0, true);
         let walked = table.for_each(|key: LuaValue, _: LuaValue| {
-            entries += 1;
+            entries = entries.saturating_add(1);
             match key {
                 LuaValue::Integer(n) if n > 0 && entries <= ELEMENTS_MAX as i64 => {
                     highest = highest.max(n);
@@ -365,7 +367,7 @@ impl<'a> Encoder<'a> {
                 }
             }
         });
-        self.visited += entries as usize;
+        self.visited = self.visited.saturating_add(entries as usize);
         match walked {
             Err(error) if is_list => Err(unreadable(&error)),
             _ => Ok((is_list && highest == entries).then_some(entries)),
@@ -377,17 +379,17 @@ impl<'a> Encoder<'a> {
         codec::write_list_header(self.out, items as usize);
         for n in 1..=items {
             let item = table.raw_get(n).map_err(|error| unreadable(&error))?;
-            self.visited += 1;
-            self.value(&item, depth + 1).map_err(|fault| fault.below(&LuaValue::Integer(n)))?;
+            self.visited = self.visited.saturating_add(1);
+            self.value(&item, depth.saturating_add(1)).map_err(|fault| fault.below(&LuaValue::Integer(n)))?;
         }
         Ok(())
     }
 
     fn map(&mut self, table: &Table, depth: usize) -> Result<(), Fault> {
         let start = self.out.len();
-        let mut entries = 0;
+        let mut entries = 0_usize;
         self.entries(table, |encoder, key, value| {
-            entries += 1;
+            entries = entries.saturating_add(1);
             encoder.count(1)?;
             encoder.entry(&key, &value, depth)
         })?;
@@ -400,8 +402,9 @@ impl<'a> Encoder<'a> {
         if table_key {
             return Err(Fault::new("has a table as key, which cannot be kept or sent"));
         }
-        self.value(key, depth + 1)?;
-        self.value(value, depth + 1).map_err(|fault| fault.below(key))
+        let below = depth.saturating_add(1);
+        self.value(key, below)?;
+        self.value(value, below).map_err(|fault| fault.below(key))
     }
 
     /// Visits a table raw, in Lua's order.
@@ -412,7 +415,7 @@ impl<'a> Encoder<'a> {
     ) -> Result<(), Fault> {
         let mut fault = None;
         let walked = table.for_each(|key: LuaValue, value: LuaValue| {
-            self.visited += 1;
+            self.visited = self.visited.saturating_add(1);
             visit(self, key, value).map_err(|found| {
                 fault = Some(found);
                 mlua::Error::runtime("stop")

@@ -64,7 +64,7 @@ impl Meter {
 
     /// One step: goes on or, from the moment that a budget is used up, fails.
     pub(crate) fn step(&self) -> mlua::Result<VmState> {
-        let steps = self.steps.get() + 1;
+        let steps = self.steps.get().saturating_add(1);
         self.steps.set(steps);
         if steps > self.steps_max.get() {
             self.exceed(Exceeded::Steps);
@@ -80,11 +80,11 @@ impl Meter {
     /// Adds the steps that a library call of so many byte comparisons is worth, and watches the clock
     /// closely while it runs.
     pub(crate) fn charge(&self, work: u64) {
-        let steps = self.steps.get() + work / WORK_PER_STEP;
+        let steps = self.steps.get().saturating_add(work / WORK_PER_STEP);
         self.steps.set(steps);
         if self.until.get().is_some() {
-            self.watched_until.set(steps + WATCHED_STEPS);
-            self.next_reading.set(steps + 1);
+            self.watched_until.set(steps.saturating_add(WATCHED_STEPS));
+            self.next_reading.set(steps.saturating_add(1));
         }
     }
 
@@ -103,7 +103,7 @@ impl Meter {
     fn read_clock(&self, steps: u64) {
         let Some((read, deadline)) = self.until.get() else { return };
         let pause = if steps < self.watched_until.get() { 1 } else { STEPS_PER_READING };
-        self.next_reading.set(steps + pause);
+        self.next_reading.set(steps.saturating_add(pause));
         if read() > deadline {
             self.exceed(Exceeded::Time);
         }

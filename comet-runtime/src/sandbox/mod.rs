@@ -134,6 +134,7 @@ pub enum Backstop {
 }
 
 /// Every name that a script can see, sorted; what is in a library is written `library.name`.
+#[allow(clippy::expect_used, reason = "nothing from outside has a part in it")]
 pub fn sandbox_globals() -> Vec<String> {
     Vm::new(Rc::default(), Backstop::StepsOnly, CallerAddresses::default())
         .and_then(|vm| vm.global_names())
@@ -342,7 +343,8 @@ impl Vm {
         // No more than two results are looked at: each takes a slot of the VM's reference stack.
         let result = thread.resume::<(LuaValue, LuaValue)>(args);
         self.ledger.charge_to(&thread, memory::HOST);
-        let stack_bytes = grown_bytes + self.ledger.bytes_of(memory::HOST).saturating_sub(host_bytes);
+        let grown = self.ledger.bytes_of(memory::HOST).saturating_sub(host_bytes);
+        let stack_bytes = grown_bytes.saturating_add(grown);
         if let Some(exceeded) = self.host.meter.exceeded().or_else(pace::exceeded) {
             return Ran::Failed(self.verdict(exceeded));
         }
@@ -371,13 +373,13 @@ impl Vm {
         self.host.meter.reset(self.limits.steps, deadline);
         pace::turn_begins(deadline);
         *self.host.turn.borrow_mut() = turn;
-        self.lua.set_memory_limit(self.lua.used_memory() + self.limits.turn_alloc_bytes).ok();
+        self.lua.set_memory_limit(self.lua.used_memory().saturating_add(self.limits.turn_alloc_bytes)).ok();
         self.ledger.charge_main_to(category);
     }
 
     /// When what begins now has to be over.
     fn deadline(&self) -> Option<(Stopwatch, Duration)> {
-        self.stopwatch.map(|read| (read, read() + self.turn_time_max()))
+        self.stopwatch.map(|read| (read, read().saturating_add(self.turn_time_max())))
     }
 
     fn turn_time_max(&self) -> Duration {
@@ -411,14 +413,15 @@ impl Vm {
     /// Live bytes of an object whose threads wait on stacks of `stack_bytes`, and the steps that a collection
     /// cost to find out. The VM is collected only if the object looks larger than it may be.
     pub(crate) fn live_bytes(&self, category: Category, stack_bytes: usize) -> (usize, u64) {
-        let counted = self.ledger.bytes_of(category) + stack_bytes;
+        let count = || self.ledger.bytes_of(category).saturating_add(stack_bytes);
+        let counted = count();
         if counted <= self.limits.memory_bytes {
             return (counted, 0);
         }
         let walked = self.lua.used_memory();
         self.lua.gc_collect().ok();
         self.left_behind.set(false);
-        (self.ledger.bytes_of(category) + stack_bytes, (walked / COLLECTED_BYTES_PER_STEP) as u64)
+        (count(), (walked / COLLECTED_BYTES_PER_STEP) as u64)
     }
 
     /// Starts to measure what is done for an object.
@@ -433,8 +436,9 @@ impl Vm {
         match self.stopwatch {
             Some(read) => read().saturating_sub(self.began.get()),
             None => {
-                let turn_ns = u128::from(self.limits.turn_ms) * 1_000_000;
-                let cost_ns = turn_ns * u128::from(steps) / u128::from(self.limits.steps.max(1));
+                let turn_ns = u128::from(self.limits.turn_ms).saturating_mul(1_000_000);
+                let all_ns = turn_ns.saturating_mul(steps.into());
+                let cost_ns = all_ns.checked_div(self.limits.steps.into()).unwrap_or(all_ns);
                 Duration::from_nanos(u64::try_from(cost_ns).unwrap_or(u64::MAX))
             }
         }

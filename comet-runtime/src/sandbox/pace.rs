@@ -58,7 +58,7 @@ impl Pace {
     pub(crate) fn of(source: &str) -> Self {
         let signs = source.bytes().filter(|byte| b"+-*/%^<>=~.[{:#,".contains(byte)).count();
         let loops = source.matches("for").count();
-        if signs + loops > SIGNS_MAX { Self::Instructions } else { Self::Interrupts }
+        if signs.saturating_add(loops) > SIGNS_MAX { Self::Instructions } else { Self::Interrupts }
     }
 
     /// Makes what `thread` runs from now on run at this pace.
@@ -75,12 +75,12 @@ impl Watched {
 
     /// One more instruction; true if the turn has to end.
     fn step(&self) -> bool {
-        let left = self.instructions.get();
-        if left > 0 {
-            self.instructions.set(left - 1);
-        } else {
-            self.instructions.set(INSTRUCTIONS_PER_READING - 1);
-            self.read_clock();
+        match self.instructions.get().checked_sub(1) {
+            Some(left) => self.instructions.set(left),
+            None => {
+                self.instructions.set(INSTRUCTIONS_PER_READING - 1);
+                self.read_clock();
+            }
         }
         self.exceeded.get().is_some()
     }

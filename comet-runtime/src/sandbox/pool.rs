@@ -53,7 +53,7 @@ impl VmPool {
         let compiled = if vm.knows(&blueprint.code) { 0 } else { blueprint.code.source.len() as u64 };
         vm.begin_work();
         let object = Object::activate(&vm, blueprint, moment);
-        let compiled = Duration::from_nanos(COMPILE_NS_PER_BYTE * compiled);
+        let compiled = Duration::from_nanos(COMPILE_NS_PER_BYTE.saturating_mul(compiled));
         self.last_cost.set(vm.cost_of_work(vm.steps()).max(compiled));
         object
     }

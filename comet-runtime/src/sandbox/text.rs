@@ -6,7 +6,7 @@ use std::fmt::Write;
 /// are struck out.
 pub(crate) fn clean(text: &str, bytes_max: usize) -> String {
     let mut out = String::with_capacity(text.len().min(bytes_max));
-    for c in strike_addresses(text, bytes_max * 4).chars() {
+    for c in strike_addresses(text, bytes_max.saturating_mul(4)).chars() {
         let mut piece = String::new();
         if c.is_control()
             || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -15,7 +15,7 @@ pub(crate) fn clean(text: &str, bytes_max: usize) -> String {
         } else {
             piece.push(c);
         }
-        if out.len() + piece.len() > bytes_max {
+        if out.len().saturating_add(piece.len()) > bytes_max {
             break;
         }
         out.push_str(&piece);
@@ -30,7 +30,7 @@ fn strike_addresses(text: &str, look_at: usize) -> String {
     while let Some(at) = rest.find("0x") {
         let (before, found) = rest.split_at(at);
         let digits = found.chars().skip(2).take_while(char::is_ascii_hexdigit).count();
-        let (number, after) = found.split_at(2 + digits);
+        let (number, after) = found.split_at(digits.saturating_add(2));
         out.push_str(before);
         out.push_str(if digits >= 6 { "0x…" } else { number });
         rest = after;
@@ -43,7 +43,7 @@ fn strike_addresses(text: &str, look_at: usize) -> String {
 
 /// Lower-case hexadecimal digits of bytes.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+    bytes.iter().fold(String::with_capacity(bytes.len().saturating_mul(2)), |mut out, byte| {
         write!(out, "{byte:02x}").ok();
         out
     })
@@ -54,8 +54,8 @@ pub(crate) fn unhex(text: &[u8], count: usize) -> Vec<u8> {
     let digit = |byte: &u8| (*byte as char).to_digit(16).map(|digit| digit as u8);
     let digits: Option<Vec<u8>> = text.iter().map(digit).collect();
     match digits {
-        Some(digits) if digits.len() == count * 2 => {
-            digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+        Some(digits) if digits.len() == count.saturating_mul(2) => {
+            digits.as_chunks().0.iter().map(|[high, low]| high << 4 | low).collect()
         }
         _ => text.to_vec(),
     }

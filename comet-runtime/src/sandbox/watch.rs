@@ -29,7 +29,7 @@ impl TurnWatch {
     /// A turn begins at this [`process_time`].
     pub(crate) fn turn_begins(&self, now: Duration) {
         let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX - 1);
-        self.since.store(now + 1, Ordering::Relaxed);
+        self.since.store(now.saturating_add(1), Ordering::Relaxed);
     }
 
     pub(crate) fn turn_ends(&self) {
