@@ -122,6 +122,8 @@ fn neither_log_nor_metrics_tell_tokens_or_keys_or_let_strangers_write_lines() {
         ] {
             assert!(!text.contains(secret), "{where_} tells {what}: {text}");
         }
+        let whole = text.split(|c: char| !c.is_ascii_hexdigit()).find(|word| word.len() >= 64);
+        assert_eq!(whole, None, "{where_} has a whole key or id: {text}");
     }
     let control = said.chars().find(|c| c.is_control() && *c != '\n');
     assert_eq!(control, None, "a control character is in the log: {said}");
