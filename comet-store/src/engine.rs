@@ -12,6 +12,7 @@ use std::{
 mod disk;
 mod journal;
 pub(crate) mod memory;
+mod recent;
 pub(crate) mod redb;
 #[cfg(test)]
 mod suite;
@@ -34,6 +35,8 @@ pub(crate) trait Reader: Send + Sync {
     fn value(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError>;
 
     /// Shows the entries of a range in ascending order, of one instant, until told to stop.
+    ///
+    /// A commit may wait meanwhile, so `each` must neither take long nor read on its own.
     fn visit(&self, table: Table, range: Range<'_>, each: Visit<'_>) -> Result<(), EngineError>;
 }
 
@@ -119,23 +122,29 @@ pub(crate) const HEADER_KEY: &[u8] = b"header";
 /// Changes that belong together; of several to one key the last counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Batch {
-    changes: BTreeMap<(Table, Vec<u8>), Option<Vec<u8>>>,
+    tables: BTreeMap<Table, Changes>,
 }
+
+/// The changes of one table; `None` removes.
+pub(crate) type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 impl Batch {
     /// Sets the value at a key.
     pub(crate) fn put(&mut self, table: Table, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
-        self.changes.insert((table, key.into()), Some(value.into()));
+        self.tables.entry(table).or_default().insert(key.into(), Some(value.into()));
     }
 
     /// Removes a key, if it is there.
     pub(crate) fn delete(&mut self, table: Table, key: impl Into<Vec<u8>>) {
-        self.changes.insert((table, key.into()), None);
+        self.tables.entry(table).or_default().insert(key.into(), None);
     }
 
     /// The changes by table and key; `None` removes.
     pub(crate) fn changes(&self) -> impl Iterator<Item = (Table, &[u8], Option<&[u8]>)> {
-        self.changes.iter().map(|((table, key), value)| (*table, key.as_slice(), value.as_deref()))
+        let of_table = |(table, changes): (&Table, _)| (*table, changes);
+        self.tables.iter().map(of_table).flat_map(|(table, changes): (_, &Changes)| {
+            changes.iter().map(move |(key, value)| (table, key.as_slice(), value.as_deref()))
+        })
     }
 }
 

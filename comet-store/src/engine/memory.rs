@@ -73,7 +73,7 @@ impl Tables {
 }
 
 /// True for the ranges that `BTreeMap::range` panics on.
-fn is_empty((from, until): Range<'_>) -> bool {
+pub(super) fn is_empty((from, until): Range<'_>) -> bool {
     match (from, until) {
         (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
         (Bound::Excluded(from), Bound::Excluded(until)) => from >= until,

@@ -1,7 +1,8 @@
 //! The engine on a disk: a redb file and the [journal](super::journal) before it.
 //!
-//! A commit that must be on the disk is there once the journal has it; the database takes it in memory, for readers. A
-//! checkpoint brings the database itself to the disk: when the journal is full, and after every failure.
+//! A commit that must be on the disk is there once the journal has it. Its changes stay in memory, where [readers find
+//! them](super::recent), until there are enough of them to be worth a transaction. A checkpoint brings everything to the
+//! database and that to the disk: when the journal is full, and after every failure.
 //!
 //! Checkpoints are two-phase with the allocator's state (`set_quick_repair`): a file needs no repair after a power
 //! cut, and no bytes that a user chose can pass for a valid page. The first phase puts every page
@@ -17,18 +18,19 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
 };
 
 use redb::{
-    Builder, Database, DatabaseError, Durability, ReadableDatabase, StorageBackend, StorageError,
-    TableDefinition, TableError, backends::FileBackend,
+    Builder, Database, DatabaseError, Durability, ReadOnlyTable, ReadableDatabase, StorageBackend,
+    StorageError, TableDefinition, TableError, backends::FileBackend,
 };
 
 use super::{
     Batch, Engine, EngineError, HEADER_KEY, OnDisk, Range, Reader, Table, Visit,
     disk::{Held, Overlay, Shutter, Shuttered},
     journal::{self, Appended, Journal, Salt},
+    recent::Recent,
 };
 use crate::{
     OpenError,
@@ -43,6 +45,10 @@ const LOCK_FILE: &str = "comet.lock";
 /// The journal's size. When it is full, after some ten thousand small writes, a checkpoint takes 20 to 50 ms; opening
 /// reads it once.
 const JOURNAL_BYTES: u64 = 4 << 20;
+
+/// Bytes of changes that wait in memory for the database. The journal's size bounds those that are on the disk already; this
+/// bounds those that follow later.
+const RECENT_BYTES_MAX: usize = 4 << 20;
 
 /// Where the journal's salt is kept, which nobody else knows.
 const SALT: TableDefinition<'static, (), Salt> = TableDefinition::new("journal");
@@ -86,10 +92,11 @@ struct Replayed {
     batches: usize,
 }
 
-/// A database, and what ends it.
+/// A database, what it is still to take, and what ends it.
 #[derive(Debug)]
 struct Open {
     database: Database,
+    recent: RwLock<Recent>,
     shutter: Shutter,
 }
 
@@ -200,7 +207,10 @@ impl RedbEngine {
     /// Brings the data file to the disk, this batch included, and makes the journal's frames void.
     fn checkpoint(&mut self, batch: &Batch) -> Result<(), EngineError> {
         let salt = self.journal.next_salt();
-        self.file.commit(batch, Commit::OnDisk(Some(salt)))?;
+        self.file.write(|open| {
+            open.settle()?;
+            open.apply(batch, Commit::OnDisk(Some(salt)))
+        })?;
         self.journal.restart(salt);
         self.is_disk_behind = false;
         Ok(())
@@ -218,7 +228,7 @@ impl RedbEngine {
             return self.checkpoint(batch);
         }
         self.is_disk_behind |= by == OnDisk::Later;
-        self.file.commit(batch, Commit::InMemory)
+        self.file.write(|open| open.remember(batch))
     }
 }
 
@@ -249,9 +259,9 @@ impl Engine for RedbEngine {
 }
 
 impl DataFile {
-    fn commit(&self, batch: &Batch, how: Commit) -> Result<(), EngineError> {
+    fn write(&self, write: impl FnOnce(&Open) -> Result<(), redb::Error>) -> Result<(), EngineError> {
         match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
-            State::Writable(open) => guarded(|| apply(&open.database, std::slice::from_ref(batch), how)),
+            State::Writable(open) => guarded(|| write(open)),
             // A read met the failure before a write did.
             State::Readable(_) => Err(EngineError::Io { reason: "an earlier read failed".into() }),
             State::Closed(reason) => Err(EngineError::Io { reason: reason.clone() }),
@@ -325,9 +335,9 @@ impl DataFile {
     }
 
     /// Reads; where the disk failed, starts afresh for the next read.
-    fn read<T>(&self, read: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, EngineError> {
+    fn read<T>(&self, read: impl FnOnce(&Open) -> Result<T, redb::Error>) -> Result<T, EngineError> {
         let outcome = match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
-            State::Writable(open) | State::Readable(open) => guarded(|| read(&open.database)),
+            State::Writable(open) | State::Readable(open) => guarded(|| read(open)),
             State::Closed(reason) => Err(EngineError::Io { reason: reason.clone() }),
         };
         if matches!(outcome, Err(EngineError::Io { .. })) {
@@ -345,29 +355,82 @@ impl Drop for DataFile {
 
 impl Reader for DataFile {
     fn value(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
-        self.read(|database| {
-            let table = match database.begin_read()?.open_table(definition(table)) {
-                Err(TableError::TableDoesNotExist(_)) => return Ok(None),
-                table => table?,
-            };
-            Ok(table.get(key)?.map(|value| value.value().to_vec()))
-        })
+        self.read(|open| open.value(table, key))
     }
 
     fn visit(&self, table: Table, range: Range<'_>, each: Visit<'_>) -> Result<(), EngineError> {
-        self.read(|database| {
-            let table = match database.begin_read()?.open_table(definition(table)) {
-                Err(TableError::TableDoesNotExist(_)) => return Ok(()),
-                table => table?,
-            };
+        self.read(|open| open.visit(table, range, each))
+    }
+}
+
+impl Open {
+    /// Shows readers a batch that the database takes later.
+    fn remember(&self, batch: &Batch) -> Result<(), redb::Error> {
+        let bytes = {
+            let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
+            recent.absorb(batch);
+            recent.bytes()
+        };
+        if bytes > RECENT_BYTES_MAX { self.settle() } else { Ok(()) }
+    }
+
+    /// Has the database take in memory what it is still to take. Readers find that twice for a moment.
+    fn settle(&self) -> Result<(), redb::Error> {
+        self.apply(self.recent().changes(), Commit::InMemory)?;
+        self.recent.write().unwrap_or_else(PoisonError::into_inner).clear();
+        Ok(())
+    }
+
+    fn apply(&self, batch: &Batch, how: Commit) -> Result<(), redb::Error> {
+        apply(&self.database, std::slice::from_ref(batch), how)
+    }
+
+    fn recent(&self) -> RwLockReadGuard<'_, Recent> {
+        self.recent.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn value(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, redb::Error> {
+        if let Some(value) = self.recent().value(table, key) {
+            return Ok(value.map(<[u8]>::to_vec));
+        }
+        let Some(table) = self.table(table)? else { return Ok(None) };
+        Ok(table.get(key)?.map(|value| value.value().to_vec()))
+    }
+
+    fn visit(&self, table: Table, range: Range<'_>, each: Visit<'_>) -> Result<(), redb::Error> {
+        // Held to the end: what goes to the database meanwhile is neither missed nor met twice.
+        let recent = self.recent();
+        let mut newer = recent.range(table, range).peekable();
+        if let Some(table) = self.table(table)? {
             for entry in table.range::<&[u8]>(range)? {
                 let (key, value) = entry?;
-                if each(key.value(), value.value()).is_break() {
-                    break;
+                let (key, value) = (key.value(), value.value());
+                while let Some((key, change)) = newer.next_if(|(newer, _)| *newer < key) {
+                    if change.is_some_and(|value| each(key, value).is_break()) {
+                        return Ok(());
+                    }
+                }
+                let change = newer.next_if(|(newer, _)| *newer == key);
+                let value = change.map_or(Some(value), |(_, value)| value);
+                if value.is_some_and(|value| each(key, value).is_break()) {
+                    return Ok(());
                 }
             }
-            Ok(())
-        })
+        }
+        for (key, change) in newer {
+            if change.is_some_and(|value| each(key, value).is_break()) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// A table as the database has it; `None` before its first entry.
+    fn table(&self, table: Table) -> Result<Option<Entries>, redb::Error> {
+        match self.database.begin_read()?.open_table(definition(table)) {
+            Err(TableError::TableDoesNotExist(_)) => Ok(None),
+            table => Ok(Some(table?)),
+        }
     }
 }
 
@@ -403,19 +466,13 @@ fn apply(database: &Database, batches: &[Batch], how: Commit) -> Result<(), redb
             }
         }
     }
-    for batch in batches {
-        for table in Table::ALL {
-            let mut changes = batch.changes().filter(|change| change.0 == table).peekable();
-            if changes.peek().is_none() {
-                continue;
-            }
-            let mut entries = transaction.open_table(definition(table))?;
-            for (_, key, value) in changes {
-                match value {
-                    Some(value) => entries.insert(key, value)?,
-                    None => entries.remove(key)?,
-                };
-            }
+    for (table, changes) in batches.iter().flat_map(|batch| &batch.tables) {
+        let mut entries = transaction.open_table(definition(*table))?;
+        for (key, value) in changes {
+            match value {
+                Some(value) => entries.insert(key.as_slice(), value.as_slice())?,
+                None => entries.remove(key.as_slice())?,
+            };
         }
     }
     transaction.commit()?;
@@ -430,6 +487,8 @@ fn salt(database: &Database) -> Result<Option<Salt>, redb::Error> {
     }
 }
 
+type Entries = ReadOnlyTable<&'static [u8], &'static [u8]>;
+
 fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
     TableDefinition::new(table.name())
 }
@@ -440,7 +499,7 @@ fn database(backend: impl StorageBackend, cache_bytes: usize) -> Result<Open, Re
     let backend = Shuttered(backend, shutter.clone());
     let open = || Builder::new().set_cache_size(cache_bytes).create_with_backend(backend);
     match caught(open) {
-        Ok(Ok(database)) => Ok(Open { database, shutter }),
+        Ok(Ok(database)) => Ok(Open { database, recent: RwLock::default(), shutter }),
         Ok(Err(DatabaseError::Storage(StorageError::Io(error))))
             if error.kind() == io::ErrorKind::InvalidData =>
         {
