@@ -97,7 +97,10 @@ impl Client {
 
 impl Dht for Client {
     async fn put(&self, put: Put) -> Result<PutReport, Refusal> {
-        self.ask(PutObject(put)).await
+        match self.shortcut.put(&put).await {
+            Some(result) => result,
+            None => Box::pin(self.ask(PutObject(put))).await,
+        }
     }
 
     async fn get(&self, get: Get) -> Result<GetReport, Refusal> {

@@ -1,8 +1,11 @@
-//! Gets that this node's own replica answers, without asking any other actor of the node what to do.
+//! What this node's own replica does alone, without asking any other actor of the node what to do.
 //!
 //! Whoever reads one answer gets the nearest replica's. Where that is this node itself, as its view of the routing
 //! table tells, neither the coordinator nor the router has anything to add, and the object is asked directly. A get that
 //! comes to nothing here goes to the coordinator with what the own replica said, which is not asked again.
+//!
+//! A put goes to all replicas. Only a node that has been alone since it started, as nobody told it to be anything else, is all
+//! of them.
 
 use std::{
     pin::{Pin, pin},
@@ -14,11 +17,18 @@ use comet_routing::{Contact, TableView, clock::Clock};
 use comet_runtime::{
     Bounds, Refusal, Value,
     actors::Replica,
-    dht::{Answer, Get, GetReport, Read},
-    visit::Served,
+    dht::{Answer, Expected, Get, GetReport, Put, PutReport, Read},
+    visit::{Served, Visit},
 };
 
-use crate::operation::{Gate, OwnRole, OwnSaid, Plan, Purse};
+use crate::{
+    config::ReplicationConfig,
+    operation::{
+        Admitted, Company, Gate, OPERATION_MAX, OwnRole, OwnSaid, Period, Plan, Purse, Sequence, Write,
+        WriteStep, request::object_of,
+    },
+    wire::Request,
+};
 
 /// The way to this node's own replica.
 #[derive(Clone)]
@@ -33,8 +43,12 @@ pub struct Shortcut {
     pub gate: Arc<Gate>,
     /// Whom it knows.
     pub view: TableView,
-    /// How long a get may take that says nothing of it.
-    pub deadline: Duration,
+    /// What a client that chooses nothing gets.
+    pub replication: ReplicationConfig,
+    /// Whether there should be others.
+    pub company: Company,
+    /// Numbers unsigned puts.
+    pub sequence: Sequence,
     /// Time.
     pub clock: Clock,
 }
@@ -60,7 +74,8 @@ impl Shortcut {
             Ok(visit) => visit,
             Err(refusal) => return Reached::Over(Err(refusal)),
         };
-        let deadline = get.deadline.unwrap_or(self.deadline).min(self.deadline);
+        let configured = self.deadline();
+        let deadline = get.deadline.unwrap_or(configured).min(configured);
         match within(deadline, pin!(self.replica.serve_sent(now, *key, visit))).await {
             Some(Ok(Served::Got { value, version, active, usage, .. })) => {
                 let limits = self.gate.limits();
@@ -85,6 +100,55 @@ impl Shortcut {
                 Reached::Over(Err(Refusal::Timeout { deadline_ms }))
             }
         }
+    }
+
+    /// Stores an object here, if nobody else is to store it; `None` leaves the put to the coordinator. So does one that
+    /// meets a newer version: it is to be put again, after that.
+    pub async fn put(&self, put: &Put) -> Option<Result<PutReport, Refusal>> {
+        let now = self.clock.now();
+        let is_alone = self.view.has_been_alone() && !self.company.is_expected(now);
+        if !is_alone || self.role.is_client() || put.expected != Expected::Any {
+            return None;
+        }
+        let period = Period::starting(now, put.deadline.unwrap_or(self.deadline()).min(OPERATION_MAX));
+        let (visit, ttl) = match self.admit(put) {
+            Ok(admitted) => admitted,
+            Err(refusal) => return Some(Err(refusal)),
+        };
+        let Visit::Put { record, .. } = &visit else { return None };
+        let (key, version, replicas) = (record.key, record.version, record.replicas);
+        let mut write = Write::new([self.own], 0, replicas, self.replication.write_quorum, period);
+        if let WriteStep::Ask(own) = write.poll(now) {
+            match within(period.left(now), pin!(self.replica.serve_sent(now, key, visit))).await {
+                Some(Ok(Served::Stored { version, usage })) => write.on_stored(&own, (version, usage)),
+                Some(Err(Refusal::Stale { .. })) if put.owner.is_none() => return None,
+                Some(Err(refusal)) => write.on_refused(&own, refusal),
+                Some(Ok(_)) => return None,
+                None => write.on_failed(&own, period.timeout()),
+            }
+        }
+        match write.poll(self.clock.now()) {
+            WriteStep::Done(outcome) => Some(outcome.report(version, ttl)),
+            _ => None,
+        }
+    }
+
+    /// What a put comes to on the only replica, and how long that is kept.
+    fn admit(&self, put: &Put) -> Result<(Visit, Duration), Refusal> {
+        let now_ms = self.clock.wall_ms();
+        let sequence = put.owner.as_ref().map_or_else(|| self.sequence.next(now_ms), |(signed, _)| *signed);
+        let object = object_of(put.clone(), sequence, &self.replication);
+        let ttl = Duration::from_secs(self.gate.granted_seconds(object.ttl_seconds));
+        let mut purse = Purse::of_client(Plan::Equal(object.replicas.max(1).into()));
+        let trail = purse.ask_own(self.own.id, 0).into();
+        match self.gate.admit(Request::Put { object, trail }, self.own, now_ms)? {
+            Admitted::Visit { visit, .. } => Ok((visit, ttl)),
+            _ => Err(Refusal::Unsupported),
+        }
+    }
+
+    fn deadline(&self) -> Duration {
+        Duration::from_millis(self.replication.deadline_ms)
     }
 }
 

@@ -5,7 +5,10 @@
 //! it shows when somebody enters or leaves.
 
 use std::{
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Instant,
 };
 
@@ -13,23 +16,37 @@ use crate::{Contact, Key, NodeId, RoutingTable, TableConfig};
 
 /// A routing table as it was when somebody entered or left last.
 #[derive(Clone, Debug)]
-pub struct TableView(Arc<RwLock<RoutingTable>>);
+pub struct TableView(Arc<Shown>);
+
+#[derive(Debug)]
+struct Shown {
+    table: RwLock<RoutingTable>,
+    /// True if somebody has been in it.
+    has_had_company: AtomicBool,
+}
 
 impl TableView {
     /// The view of a node that knows nobody yet.
     pub fn new(own: NodeId, config: TableConfig) -> Self {
-        Self(Arc::new(RwLock::new(RoutingTable::new(own, config))))
+        let table = RwLock::new(RoutingTable::new(own, config));
+        Self(Arc::new(Shown { table, has_had_company: AtomicBool::new(false) }))
     }
 
     /// Shows this table from now on.
     pub fn show(&self, table: &RoutingTable) {
-        table.clone_into(&mut self.0.write().unwrap_or_else(PoisonError::into_inner));
+        table.clone_into(&mut self.0.table.write().unwrap_or_else(PoisonError::into_inner));
+        self.0.has_had_company.fetch_or(!table.is_empty(), Relaxed);
+    }
+
+    /// True if this node has known nobody since it started: nobody is missed either.
+    pub fn has_been_alone(&self) -> bool {
+        !self.0.has_had_company.load(Relaxed)
     }
 
     /// True if certainly nobody is nearer to `target` than this node: it knows everybody around the key. A node that
     /// knows nobody is the nearest.
     pub fn is_nearest(&self, target: &Key, now: Instant) -> bool {
-        let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let table = self.0.table.read().unwrap_or_else(PoisonError::into_inner);
         let reach = target.distance_to(&table.own);
         let is_nearer = |contact: &Contact| target.distance_to(&contact.id) < reach;
         table.is_empty() || (table.is_complete_around(target, now) && !table.rivals(target).any(is_nearer))
@@ -60,6 +77,19 @@ mod tests {
         let view = TableView::new(OWN, config);
         view.show(&table);
         (view, table, now)
+    }
+
+    #[test]
+    fn who_has_lost_everybody_has_not_been_alone() {
+        let (view, mut table, now) = view_of(&[]);
+        assert!(view.has_been_alone());
+        let other = node([7; 32], 1);
+        table.on_reached(other, now);
+        view.show(&table);
+        assert!(!view.has_been_alone());
+        table.on_unreachable(&other.id);
+        view.show(&table);
+        assert!(table.is_empty() && !view.has_been_alone());
     }
 
     proptest! {

@@ -12,10 +12,10 @@ use std::{
 mod disk;
 mod journal;
 pub(crate) mod memory;
-mod recent;
 pub(crate) mod redb;
 #[cfg(test)]
 mod suite;
+mod view;
 
 /// The one that writes.
 pub(crate) trait Engine: Send + 'static {

@@ -11,12 +11,7 @@ mod deletion;
 mod mending;
 mod object;
 
-use std::{
-    cell::{Cell, RefCell},
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use actix::prelude::*;
 use comet_routing::{
@@ -38,7 +33,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use super::{Carry, CheckSoon};
 use crate::{
     config::ReplicationConfig,
-    operation::{Company, Gate, OwnRole, OwnSaid, Pauses, Period, Rivals},
+    operation::{Company, Gate, OPERATION_MAX, OwnRole, OwnSaid, Pauses, Period, Rivals, Sequence},
 };
 
 /// How often this node asks at most that the replicas of one object be seen to.
@@ -46,9 +41,6 @@ const MENDED_EVERY: Duration = Duration::from_secs(60);
 
 /// Objects for which this was asked and is remembered.
 const MENDED_MAX: usize = 8_192;
-
-/// The longest that a client's operation may take.
-const DEADLINE_MAX: Duration = Duration::from_secs(60);
 
 /// Store an object: see [`comet_runtime::dht::Dht::put`].
 #[derive(Clone, Debug, Message)]
@@ -138,6 +130,8 @@ pub struct Access {
     pub diversity: Diversity,
     /// Whether there should be others.
     pub company: Company,
+    /// Numbers unsigned puts.
+    pub sequence: Sequence,
     /// Time.
     pub clock: Clock,
 }
@@ -148,7 +142,6 @@ pub struct Coordinator {
     replication: Rc<ReplicationConfig>,
     mailbox: usize,
     running: Arc<Semaphore>,
-    last_sequence: Rc<Cell<u64>>,
     mended: Rc<RefCell<Pauses<Key>>>,
     rivals: Rc<RefCell<Rivals>>,
     object_requests_per_second: u32,
@@ -160,7 +153,6 @@ struct Operation {
     access: Rc<Access>,
     replication: Rc<ReplicationConfig>,
     period: Period,
-    last_sequence: Rc<Cell<u64>>,
     mended: Rc<RefCell<Pauses<Key>>>,
     rivals: Rc<RefCell<Rivals>>,
     _permit: OwnedSemaphorePermit,
@@ -175,7 +167,6 @@ impl Coordinator {
             replication: Rc::new(config.replication),
             mailbox: config.mailbox,
             running: Arc::new(Semaphore::new(config.operations_max.min(Semaphore::MAX_PERMITS))),
-            last_sequence: Rc::default(),
             mended: Rc::new(RefCell::new(Pauses::new(MENDED_EVERY, MENDED_MAX))),
             rivals: Rc::default(),
             object_requests_per_second: config.object_requests_per_second,
@@ -197,12 +188,11 @@ impl Coordinator {
         let permit = Arc::clone(&self.running).try_acquire_owned();
         let permit = permit.map_err(|_| Refusal::Overloaded("the node".into()))?;
         let configured = Duration::from_millis(self.replication.deadline_ms);
-        let length = deadline.unwrap_or(configured).min(DEADLINE_MAX);
+        let length = deadline.unwrap_or(configured).min(OPERATION_MAX);
         Ok(Operation {
             access: Rc::clone(&self.access),
             replication: Rc::clone(&self.replication),
             period: Period::starting(self.access.clock.now(), length),
-            last_sequence: Rc::clone(&self.last_sequence),
             mended: Rc::clone(&self.mended),
             rivals: Rc::clone(&self.rivals),
             _permit: permit,
@@ -211,12 +201,9 @@ impl Coordinator {
 }
 
 impl Operation {
-    /// Orders an unsigned put after all that this node has taken: its clock, unless that has stood still.
+    /// Orders an unsigned put after all that this node has taken.
     fn next_sequence(&self) -> u64 {
-        let clock_us = self.access.clock.wall_ms().saturating_mul(1_000);
-        let sequence = clock_us.max(self.last_sequence.get().saturating_add(1));
-        self.last_sequence.set(sequence);
-        sequence
+        self.access.sequence.next(self.access.clock.wall_ms())
     }
 }
 

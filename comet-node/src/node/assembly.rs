@@ -34,7 +34,7 @@ use crate::{
     bootstrap::{Bootstrap, CONTACTS_META, Connections, Joined, Meet, SaveContacts},
     client::{Client, NodeFacts},
     config::{ContactPolicy, NodeConfig, PrivateNetworks},
-    operation::{Company, Gate, OwnRole, RateLimits},
+    operation::{Company, Gate, OwnRole, RateLimits, Sequence},
     shortcut::Shortcut,
     threads::{Seat, Stage},
     transport::{Ask, Close, Counters, Greet, Probe, Received},
@@ -181,13 +181,16 @@ impl Assembly {
         let (find_node, neighbours) = (router.clone().recipient(), router.clone().recipient());
         let saved = parts.saved_contacts();
         let company = parts.company(&saved);
+        let sequence = Sequence::default();
         let shortcut = Shortcut {
             own,
             role: role.clone(),
             replica: replica.clone(),
             gate: gate.clone(),
             view,
-            deadline: Duration::from_millis(config.replication.deadline_ms),
+            replication: config.replication.clone(),
+            company,
+            sequence: sequence.clone(),
             clock,
         };
         let access = Access {
@@ -201,6 +204,7 @@ impl Assembly {
             role: role.clone(),
             diversity,
             company,
+            sequence,
             clock,
         };
         let replication = CoordinatorConfig::new(config.replication.clone());

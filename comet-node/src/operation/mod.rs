@@ -19,6 +19,7 @@ mod reply;
 pub mod request;
 mod rivals;
 mod roster;
+mod sequence;
 mod write;
 
 use std::time::{Duration, Instant};
@@ -40,7 +41,11 @@ pub use region::{REGION_NODES, belongs_to};
 pub use reply::reply_of;
 pub use rivals::Rivals;
 pub use roster::CANDIDATES_MAX;
+pub use sequence::Sequence;
 pub use write::{Write, WriteOutcome, WriteStep};
+
+/// The longest that a client's operation may take.
+pub const OPERATION_MAX: Duration = Duration::from_secs(60);
 
 /// From when to when an operation runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

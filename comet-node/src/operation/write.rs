@@ -11,10 +11,14 @@
 //! one. The quorum is a majority of that number. A configured quorum is never more than what the put asks for, but it is not
 //! lowered for want of nodes: who insists on three copies is refused while there are only two nodes.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use comet_routing::Contact;
-use comet_runtime::{Refusal, dht::Expected};
+use comet_runtime::{
+    Refusal,
+    dht::{Expected, PutReport, Usage},
+};
+use comet_store::Version;
 
 use super::{
     Period,
@@ -50,6 +54,17 @@ pub struct WriteOutcome<T> {
     pub wanted: u8,
     /// Copies that were needed.
     pub quorum: u8,
+}
+
+impl WriteOutcome<(Version, Usage)> {
+    /// What whoever put `version` hears; an object that handles puts itself may have kept another, and says so.
+    pub fn report(self, version: Version, ttl: Duration) -> Result<PutReport, Refusal> {
+        let Self { result, stored, failed, wanted, quorum } = self;
+        result?;
+        let version = stored.first().map_or(version, |(_, (version, _))| *version);
+        let stored = stored.into_iter().map(|(node, (_, usage))| (node, usage)).collect();
+        Ok(PutReport { version, stored, failed, wanted, quorum, ttl })
+    }
 }
 
 /// A write to the nodes closest to a key. `T` is what a node says when it has stored it.

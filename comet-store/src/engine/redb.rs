@@ -1,7 +1,7 @@
 //! The engine on a disk: a redb file and the [journal](super::journal) before it.
 //!
 //! A commit that must be on the disk is there once the journal has it. Its changes stay in memory, where [readers find
-//! them](super::recent), until there are enough of them to be worth a transaction. A checkpoint brings everything to the
+//! them](super::view), until there are enough of them to be worth a transaction. A checkpoint brings everything to the
 //! database and that to the disk: when the journal is full, and after every failure.
 //!
 //! Checkpoints are two-phase with the allocator's state (`set_quick_repair`): a file needs no repair after a power
@@ -15,22 +15,22 @@
 use std::{
     cell::Cell,
     fs::{self, File, OpenOptions, TryLockError},
-    io,
+    io, iter,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
 };
 
 use redb::{
-    Builder, Database, DatabaseError, Durability, ReadOnlyTable, ReadableDatabase, StorageBackend,
-    StorageError, TableDefinition, TableError, backends::FileBackend,
+    Builder, Database, DatabaseError, Durability, ReadableDatabase, StorageBackend, StorageError,
+    TableDefinition, TableError, backends::FileBackend,
 };
 
 use super::{
     Batch, Engine, EngineError, HEADER_KEY, OnDisk, Range, Reader, Table, Visit,
     disk::{Held, Overlay, Shutter, Shuttered},
     journal::{self, Appended, Journal, Salt},
-    recent::Recent,
+    view::{View, definition},
 };
 use crate::{
     OpenError,
@@ -92,11 +92,11 @@ struct Replayed {
     batches: usize,
 }
 
-/// A database, what it is still to take, and what ends it.
+/// A database, what readers see of it, and what ends it.
 #[derive(Debug)]
 struct Open {
+    view: RwLock<View>,
     database: Database,
-    recent: RwLock<Recent>,
     shutter: Shutter,
 }
 
@@ -207,10 +207,7 @@ impl RedbEngine {
     /// Brings the data file to the disk, this batch included, and makes the journal's frames void.
     fn checkpoint(&mut self, batch: &Batch) -> Result<(), EngineError> {
         let salt = self.journal.next_salt();
-        self.file.write(|open| {
-            open.settle()?;
-            open.apply(batch, Commit::OnDisk(Some(salt)))
-        })?;
+        self.file.write(|open| open.apply(&[batch], Commit::OnDisk(Some(salt))))?;
         self.journal.restart(salt);
         self.is_disk_behind = false;
         Ok(())
@@ -288,7 +285,7 @@ impl DataFile {
 
     /// Commits what the journal has once more, in memory.
     fn replay(&self, open: Open) -> Result<(Open, Option<Replayed>), Refusal> {
-        match self.replay_on(&open.database) {
+        match self.replay_on(&open) {
             Ok(found) => Ok((open, found)),
             Err(error) => {
                 close(&mut State::Readable(open));
@@ -297,8 +294,8 @@ impl DataFile {
         }
     }
 
-    fn replay_on(&self, database: &Database) -> Result<Option<Replayed>, EngineError> {
-        let Some(salt) = guarded(|| salt(database))? else { return Ok(None) };
+    fn replay_on(&self, open: &Open) -> Result<Option<Replayed>, EngineError> {
+        let Some(salt) = guarded(|| salt(&open.database))? else { return Ok(None) };
         let Disks { journal, journal_bytes, .. } = &self.disks;
         let batches =
             journal::batches(&**journal, *journal_bytes, &salt).map_err(|error| match error.kind() {
@@ -311,7 +308,7 @@ impl DataFile {
                 _ => error.into(),
             })?;
         if !batches.is_empty() {
-            guarded(|| apply(database, &batches, Commit::InMemory))?;
+            guarded(|| open.apply(&batches.iter().collect::<Vec<_>>(), Commit::InMemory))?;
         }
         Ok(Some(Replayed { salt, batches: batches.len() }))
     }
@@ -355,82 +352,38 @@ impl Drop for DataFile {
 
 impl Reader for DataFile {
     fn value(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
-        self.read(|open| open.value(table, key))
+        self.read(|open| open.view().value(table, key))
     }
 
     fn visit(&self, table: Table, range: Range<'_>, each: Visit<'_>) -> Result<(), EngineError> {
-        self.read(|open| open.visit(table, range, each))
+        self.read(|open| open.view().visit(table, range, each))
     }
 }
 
 impl Open {
+    /// A database with nothing still to take.
+    fn new(database: Database, shutter: Shutter) -> Result<Self, redb::Error> {
+        Ok(Self { view: RwLock::new(View::of(&database)?), database, shutter })
+    }
+
     /// Shows readers a batch that the database takes later.
     fn remember(&self, batch: &Batch) -> Result<(), redb::Error> {
-        let bytes = {
-            let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
-            recent.absorb(batch);
-            recent.bytes()
-        };
-        if bytes > RECENT_BYTES_MAX { self.settle() } else { Ok(()) }
+        let bytes = self.view.write().unwrap_or_else(PoisonError::into_inner).absorb(batch);
+        if bytes > RECENT_BYTES_MAX { self.apply(&[], Commit::InMemory) } else { Ok(()) }
     }
 
-    /// Has the database take in memory what it is still to take. Readers find that twice for a moment.
-    fn settle(&self) -> Result<(), redb::Error> {
-        self.apply(self.recent().changes(), Commit::InMemory)?;
-        self.recent.write().unwrap_or_else(PoisonError::into_inner).clear();
+    /// Has the database take what it is still to take, and these batches, and shows readers that all at once.
+    fn apply(&self, batches: &[&Batch], how: Commit) -> Result<(), redb::Error> {
+        let before = self.view();
+        apply(&self.database, iter::once(before.recent()).chain(batches.iter().copied()), how)?;
+        drop(before);
+        let after = View::of(&self.database)?;
+        *self.view.write().unwrap_or_else(PoisonError::into_inner) = after;
         Ok(())
     }
 
-    fn apply(&self, batch: &Batch, how: Commit) -> Result<(), redb::Error> {
-        apply(&self.database, std::slice::from_ref(batch), how)
-    }
-
-    fn recent(&self) -> RwLockReadGuard<'_, Recent> {
-        self.recent.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn value(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, redb::Error> {
-        if let Some(value) = self.recent().value(table, key) {
-            return Ok(value.map(<[u8]>::to_vec));
-        }
-        let Some(table) = self.table(table)? else { return Ok(None) };
-        Ok(table.get(key)?.map(|value| value.value().to_vec()))
-    }
-
-    fn visit(&self, table: Table, range: Range<'_>, each: Visit<'_>) -> Result<(), redb::Error> {
-        // Held to the end: what goes to the database meanwhile is neither missed nor met twice.
-        let recent = self.recent();
-        let mut newer = recent.range(table, range).peekable();
-        if let Some(table) = self.table(table)? {
-            for entry in table.range::<&[u8]>(range)? {
-                let (key, value) = entry?;
-                let (key, value) = (key.value(), value.value());
-                while let Some((key, change)) = newer.next_if(|(newer, _)| *newer < key) {
-                    if change.is_some_and(|value| each(key, value).is_break()) {
-                        return Ok(());
-                    }
-                }
-                let change = newer.next_if(|(newer, _)| *newer == key);
-                let value = change.map_or(Some(value), |(_, value)| value);
-                if value.is_some_and(|value| each(key, value).is_break()) {
-                    return Ok(());
-                }
-            }
-        }
-        for (key, change) in newer {
-            if change.is_some_and(|value| each(key, value).is_break()) {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// A table as the database has it; `None` before its first entry.
-    fn table(&self, table: Table) -> Result<Option<Entries>, redb::Error> {
-        match self.database.begin_read()?.open_table(definition(table)) {
-            Err(TableError::TableDoesNotExist(_)) => Ok(None),
-            table => Ok(Some(table?)),
-        }
+    fn view(&self) -> RwLockReadGuard<'_, View> {
+        self.view.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -455,7 +408,11 @@ enum Commit {
     OnDisk(Option<Salt>),
 }
 
-fn apply(database: &Database, batches: &[Batch], how: Commit) -> Result<(), redb::Error> {
+fn apply<'a>(
+    database: &Database,
+    batches: impl IntoIterator<Item = &'a Batch>,
+    how: Commit,
+) -> Result<(), redb::Error> {
     let mut transaction = database.begin_write()?;
     match how {
         Commit::InMemory => transaction.set_durability(Durability::None)?,
@@ -466,7 +423,7 @@ fn apply(database: &Database, batches: &[Batch], how: Commit) -> Result<(), redb
             }
         }
     }
-    for (table, changes) in batches.iter().flat_map(|batch| &batch.tables) {
+    for (table, changes) in batches.into_iter().flat_map(|batch| &batch.tables) {
         let mut entries = transaction.open_table(definition(*table))?;
         for (key, value) in changes {
             match value {
@@ -487,19 +444,13 @@ fn salt(database: &Database) -> Result<Option<Salt>, redb::Error> {
     }
 }
 
-type Entries = ReadOnlyTable<&'static [u8], &'static [u8]>;
-
-fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
-    TableDefinition::new(table.name())
-}
-
 /// Opens a database over a backend; an empty one becomes a new database.
 fn database(backend: impl StorageBackend, cache_bytes: usize) -> Result<Open, Refusal> {
     let shutter = Shutter::default();
     let backend = Shuttered(backend, shutter.clone());
     let open = || Builder::new().set_cache_size(cache_bytes).create_with_backend(backend);
     match caught(open) {
-        Ok(Ok(database)) => Ok(Open { database, recent: RwLock::default(), shutter }),
+        Ok(Ok(database)) => Ok(guarded(|| Open::new(database, shutter))?),
         Ok(Err(DatabaseError::Storage(StorageError::Io(error))))
             if error.kind() == io::ErrorKind::InvalidData =>
         {
@@ -557,7 +508,7 @@ fn format(disk: Arc<dyn StorageBackend>, header: &Header, cache_bytes: usize) ->
     let Open { database, .. } = database(Held(disk), cache_bytes)?;
     let mut batch = Batch::default();
     batch.put(Table::Header, HEADER_KEY, seal(Table::Header, HEADER_KEY, header));
-    Ok(guarded(|| apply(&database, &[batch], Commit::OnDisk(None)))?)
+    Ok(guarded(|| apply(&database, [&batch], Commit::OnDisk(None)))?)
 }
 
 /// The files of a directory that has a data file.

@@ -114,7 +114,7 @@ impl Operation {
             Ok((conversation, Places { nodes, late, missed })) => {
                 let quorum = self.replication.write_quorum;
                 let write = Write::new(nodes, missed, replicas, quorum, self.period).doubting(&late);
-                let decided = |outcome| report(report_of(outcome, version, ttl));
+                let decided = |outcome: WriteOutcome<_>| report(outcome.report(version, ttl));
                 let stored = conversation.write(write, |reply| stored(&reply), decided).await;
                 if is_plain {
                     let kept: Vec<_> =
@@ -281,17 +281,4 @@ fn is_said(refusal: &Refusal) -> bool {
 
 fn logged(reply: Reply) -> Option<Vec<LogLine>> {
     if let Reply::Log { lines } = reply { Some(lines) } else { None }
-}
-
-/// `version` is what was put; an object that handles puts itself may have kept another, and says so.
-pub(super) fn report_of(
-    outcome: WriteOutcome<(Version, Usage)>,
-    version: Version,
-    ttl: Duration,
-) -> Result<PutReport, Refusal> {
-    let WriteOutcome { result, stored, failed, wanted, quorum } = outcome;
-    result?;
-    let version = stored.first().map_or(version, |(_, (version, _))| *version);
-    let stored = stored.into_iter().map(|(node, (_, usage))| (node, usage)).collect();
-    Ok(PutReport { version, stored, failed, wanted, quorum, ttl })
 }

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Access, Operation,
-    client::{OUTRUN_MAX, purse_of, report_of, stored},
+    client::{OUTRUN_MAX, purse_of, stored},
     conversation::Places,
 };
 use crate::{
@@ -166,7 +166,7 @@ impl Operation {
         let mut is_refused = false;
         let report = |outcome: WriteOutcome<_>| {
             is_refused = outcome.result.is_err();
-            drop(reply.send(report_of(settled(outcome, asked), version, ttl)));
+            drop(reply.send(settled(outcome, asked).report(version, ttl)));
         };
         let write = self.write_to(&places, replicas);
         let kept = conversation.write(write, |reply| stored(&reply), report).await;

@@ -40,7 +40,7 @@ use tokio::{
 use super::{Access, CheckSoon, Coordinator, CoordinatorConfig, Courier, CourierConfig};
 use crate::{
     config::ReplicationConfig,
-    operation::{Company, Gate, OwnRole},
+    operation::{Company, Gate, OwnRole, Sequence},
     transport::{Ask, Pending, Rtt, TransportError},
     wire::{Answer, Reply, Request, encode_answer},
 };
@@ -514,6 +514,7 @@ impl Station {
             role: role.clone(),
             diversity: exempt(),
             company,
+            sequence: Sequence::default(),
             clock,
         };
         let mut config = CoordinatorConfig::new(ReplicationConfig::default());

@@ -1,21 +1,39 @@
-//! Gets that this node's own replica answers, and those that go on from what it said.
+//! What this node's own replica does alone, and gets that go on from what it said.
 
 use comet_routing::{RoutingTable, TableConfig, TableView};
 use comet_runtime::{
     Failure, Trail, Value,
-    dht::{Get, Read},
+    dht::{Expected, Get, Put, Read},
 };
 use comet_store::{Code, PutRecord, Record, ReplicaStore, Rule, content_hash};
 
 use super::*;
 use crate::{
-    actors::GetFurther,
+    actors::{GetFurther, PutObject},
     operation::{OwnSaid, Role},
     shortcut::{Reached, Shortcut},
 };
 
 fn get() -> Get {
     Get { key: key(), payload: None, read: Read::First, deadline: None }
+}
+
+fn put(replicas: u8) -> Put {
+    Put {
+        key: key(),
+        data: Value::from("hello").encode(),
+        code: None,
+        publication: None,
+        ttl: None,
+        replicas: Some(replicas),
+        owner: None,
+        expected: Expected::Any,
+        deadline: None,
+    }
+}
+
+fn accepted() -> Result<Served, Refusal> {
+    Ok(Served::Stored { version: version(1), usage: Usage::default() })
 }
 
 fn got(value: Bytes) -> Result<Served, Refusal> {
@@ -63,8 +81,18 @@ async fn shortcut(
     view.show(&table);
     let shards = vec![objects.clone().recipient()];
     let replica = Replica::new(Arc::new(Directory::default()), reader, shards, clock);
-    let deadline = ms(5_000);
-    (Shortcut { own, role: OwnRole::default(), replica, gate: gate(), view, deadline, clock }, objects)
+    let shortcut = Shortcut {
+        own,
+        role: OwnRole::default(),
+        replica,
+        gate: gate(),
+        view,
+        replication: ReplicationConfig::default(),
+        company: Company { has_peers: false, had_contacts: false, started: clock.now() },
+        sequence: Sequence::default(),
+        clock,
+    };
+    (shortcut, objects)
 }
 
 #[test]
@@ -139,5 +167,59 @@ fn a_get_ends_at_its_deadline_and_tells_of_a_value_that_cannot_be_read() {
         let (broken, _) = shortcut(&[], ms(0), got(Bytes::from_static(&[0xc1]))).await;
         let reached = broken.get(&get()).await;
         assert!(matches!(reached, Reached::Over(Err(Refusal::Corrupt(_)))), "{reached:?}");
+    });
+}
+
+#[test]
+fn a_node_that_was_always_alone_stores_a_put_as_its_coordinator_would() {
+    paused(async {
+        for replicas in [1, 8] {
+            let (shortcut, objects) = shortcut(&[], ms(0), accepted()).await;
+            let report = shortcut.put(&put(replicas)).await.expect("nobody else is to be asked");
+            let station = Station::start(node(0), [], |_| {});
+            assert_eq!(report, station.coordinator.send(PutObject(put(replicas))).await.unwrap());
+            assert!(report.is_ok_and(|report| report.stored.len() == 1));
+            let (ours, theirs) = (visits(&objects).await, visits(&station.objects).await);
+            let [(_, Visit::Put { trail, record, .. })] = ours.as_slice() else { panic!("{ours:?}") };
+            let [(_, Visit::Put { trail: other, .. })] = theirs.as_slice() else { panic!("{theirs:?}") };
+            assert_eq!((trail, record.replicas), (other, replicas));
+        }
+    });
+}
+
+#[test]
+fn a_put_is_left_to_the_coordinator_where_others_are_to_have_it() {
+    paused(async {
+        let (mut shortcut, objects) = shortcut(&[], ms(0), accepted()).await;
+        let conditional = Put { expected: Expected::Absent, ..put(8) };
+        assert_eq!(shortcut.put(&conditional).await, None);
+        shortcut.company.has_peers = true;
+        assert_eq!(shortcut.put(&put(8)).await, None, "it is cut off");
+        shortcut.company.has_peers = false;
+        shortcut.role.set(Role::Client);
+        assert_eq!(shortcut.put(&put(8)).await, None, "it keeps nothing");
+        shortcut.role.set(Role::Server);
+        let (mut table, now) = (RoutingTable::new(node(0).id, TableConfig::default()), shortcut.clock.now());
+        table.on_reached(node(1), now);
+        shortcut.view.show(&table);
+        table.on_unreachable(&node(1).id);
+        shortcut.view.show(&table);
+        assert_eq!(shortcut.put(&put(8)).await, None, "node 1 is missed");
+        assert!(visits(&objects).await.is_empty());
+    });
+}
+
+#[test]
+fn a_put_that_was_outrun_by_another_clock_is_left_to_the_coordinator_and_a_refusal_is_told() {
+    paused(async {
+        let (outrun, _) = shortcut(&[], ms(0), Err(Refusal::Stale { held_sequence: 9 })).await;
+        assert_eq!(outrun.put(&put(8)).await, None);
+        let refusal = Refusal::QuotaExceeded("full".into());
+        let (full, _) = shortcut(&[], ms(0), Err(refusal.clone())).await;
+        assert_eq!(full.put(&put(8)).await, Some(Err(refusal)));
+        let (slow, _) = shortcut(&[], ms(900), accepted()).await;
+        let hasty = Put { deadline: Some(ms(200)), ..put(8) };
+        let timely = slow.put(&hasty).await;
+        assert!(matches!(timely, Some(Err(Refusal::NoQuorum { stored: 0, .. }))), "{timely:?}");
     });
 }
