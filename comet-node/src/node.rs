@@ -6,7 +6,10 @@ mod fronts;
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use anyhow::Context as _;
@@ -50,23 +53,35 @@ pub enum StartError {
 /// The threads of the nodes of one process: one for the network, the others for handlers. Each node has one
 /// more for its store.
 pub struct Threads {
-    network: Worker,
+    networks: Vec<Worker>,
+    /// The node that comes next is on this one of them, counted on without end.
+    next_network: AtomicUsize,
     shards: Vec<(Worker, Arc<TurnWatch>)>,
 }
 
 impl Threads {
-    /// Starts them, and a watchdog over the handlers' turns; 0 shards means one less than the machine has cores,
-    /// at least one.
+    /// Starts those of one node, and a watchdog over the handlers' turns; 0 shards means one less than the machine
+    /// has cores, at least one.
     pub fn spawn(shards: usize) -> io::Result<Self> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self::start(shards, 1)
+    }
+
+    /// The same for many nodes: as many threads as the machine has cores serve their peers, each those of some nodes.
+    pub fn for_swarm(shards: usize) -> io::Result<Self> {
+        Self::start(shards, cores())
+    }
+
+    fn start(shards: usize, networks: usize) -> io::Result<Self> {
+        let cores = cores();
         let shards = if shards == 0 { cores.saturating_sub(1).max(1) } else { shards };
         let shard = |n| Ok((Worker::spawn(&format!("objects-{n}"))?, Arc::default()));
         let shards: Vec<(Worker, Arc<TurnWatch>)> = (0..shards).map(shard).collect::<io::Result<_>>()?;
         process::watch_turns(shards.iter().map(|(_, watch)| watch.clone()).collect())?;
-        let network = Worker::spawn("network")?;
-        let workers = shards.iter().map(|(worker, _)| worker).chain([&network]);
+        let networks = (0..networks).map(|n| Worker::spawn(&format!("network-{n}")));
+        let networks = networks.collect::<io::Result<Vec<_>>>()?;
+        let workers = shards.iter().map(|(worker, _)| worker).chain(&networks);
         process::watch_threads(workers.map(|worker| worker.heartbeat(SILENT_LOOKS_MAX)).collect())?;
-        Ok(Self { network, shards })
+        Ok(Self { networks, next_network: AtomicUsize::new(0), shards })
     }
 
     /// Where objects live.
@@ -74,13 +89,18 @@ impl Threads {
         self.shards.iter().map(|(worker, _)| worker.stage()).collect()
     }
 
-    /// Where the actors of nodes run.
+    /// Where the actors of one more node run.
     pub fn stages(&self) -> Stages {
+        let n = self.next_network.fetch_add(1, Relaxed) % self.networks.len();
         let shards = self.shards.iter();
         let shards =
             shards.map(|(worker, watch)| (worker.stage(), Backstop::Watched(watch.clone()))).collect();
-        Stages { network: self.network.stage(), shards }
+        Stages { network: self.networks[n].stage(), shards }
     }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// A running node.

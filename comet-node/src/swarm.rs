@@ -47,7 +47,7 @@ impl Swarm {
             (None, Some(temporary)) => temporary.path().to_owned(),
             (None, None) => PathBuf::new(),
         };
-        let threads = Threads::spawn(config.runtime.workers)?;
+        let threads = Threads::for_swarm(config.runtime.workers)?;
         let mut nodes: Vec<Node> = Vec::new();
         for n in 1..=options.nodes {
             let mut config = config.clone();

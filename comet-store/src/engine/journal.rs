@@ -24,6 +24,9 @@ use super::{Batch, Table};
 /// Makes the frames of one stretch, from one checkpoint to the next, differ from all others.
 pub(super) type Salt = [u8; 32];
 
+/// What is written at a time while a journal gets its size: a page.
+const FORMAT_BYTES: usize = 4096;
+
 const LEN_BYTES: usize = 4;
 const TAG_BYTES: usize = 16;
 const HEAD_BYTES: usize = LEN_BYTES + TAG_BYTES;
@@ -97,11 +100,17 @@ pub(super) fn next_salt(salt: &Salt) -> Salt {
     next
 }
 
-/// Gives a journal its size.
+/// Gives a journal its size. It is written in pieces, since Linux keeps a file in memory in pieces as large as it was written, and
+/// goes through all of one for each small write to it.
 pub(super) fn format(disk: &dyn StorageBackend, bytes: u64) -> io::Result<()> {
-    let size = usize::try_from(bytes).map_err(io::Error::other)?;
     disk.set_len(bytes)?;
-    disk.write(0, &vec![0; size])?;
+    let zeros = [0; FORMAT_BYTES];
+    let mut at = 0;
+    while at < bytes {
+        let len = usize::try_from(bytes - at).map_or(FORMAT_BYTES, |left| left.min(FORMAT_BYTES));
+        disk.write(at, &zeros[..len])?;
+        at = at.saturating_add(len as u64);
+    }
     disk.sync_data()
 }
 
