@@ -17,7 +17,7 @@ use crate::{
     actors::{Coordinator, DeleteObject, GetFurther, GetObject, InspectObject, LookUp, PutObject, ReadLogs},
     http::{Backend, Health, Metric, NodeReport},
     operation::{Company, OwnRole},
-    shortcut::{Reached, Shortcut},
+    shortcut::{Reached, Shortcut, Stored},
     tracker::TrackerCounters,
     transport::Counters,
     upkeep::{UpkeepCounters, UpkeepCounts},
@@ -97,9 +97,9 @@ impl Client {
 
 impl Dht for Client {
     async fn put(&self, put: Put) -> Result<PutReport, Refusal> {
-        match self.shortcut.put(&put).await {
-            Some(result) => result,
-            None => Box::pin(self.ask(PutObject(put))).await,
+        match self.shortcut.put(put).await {
+            Stored::Over(result) => result,
+            Stored::Elsewhere(put) => Box::pin(self.ask(PutObject(put))).await,
         }
     }
 

@@ -20,6 +20,7 @@ use comet_runtime::{
     dht::{Answer, Expected, Get, GetReport, Put, PutReport, Read},
     visit::{Served, Visit},
 };
+use comet_store::{Version, content_hash};
 
 use crate::{
     config::ReplicationConfig,
@@ -62,6 +63,15 @@ pub enum Reached {
     Elsewhere(Option<OwnSaid>),
 }
 
+/// How far a put came.
+#[derive(Debug, PartialEq)]
+pub enum Stored {
+    /// It is over.
+    Over(Result<PutReport, Refusal>),
+    /// It is the coordinator's.
+    Elsewhere(Put),
+}
+
 impl Shortcut {
     /// Asks the own replica, if one answer is wanted and this node is certainly the nearest to the key.
     pub async fn get(&self, get: &Get) -> Reached {
@@ -102,47 +112,52 @@ impl Shortcut {
         }
     }
 
-    /// Stores an object here, if nobody else is to store it; `None` leaves the put to the coordinator. So does one that
-    /// meets a newer version: it is to be put again, after that.
-    pub async fn put(&self, put: &Put) -> Option<Result<PutReport, Refusal>> {
+    /// Stores an object here, if nobody else is to store it; else it is the coordinator's to put, in the time that is left. So is
+    /// one that meets a newer version: it has to be put again, after that.
+    pub async fn put(&self, put: Put) -> Stored {
         let now = self.clock.now();
         let is_alone = self.view.has_been_alone() && !self.company.is_expected(now);
         if !is_alone || self.role.is_client() || put.expected != Expected::Any {
-            return None;
+            return Stored::Elsewhere(put);
         }
         let period = Period::starting(now, put.deadline.unwrap_or(self.deadline()).min(OPERATION_MAX));
-        let (visit, ttl) = match self.admit(put) {
+        let (version, visit, ttl) = match self.admit(&put) {
             Ok(admitted) => admitted,
-            Err(refusal) => return Some(Err(refusal)),
+            Err(refusal) => return Stored::Over(Err(refusal)),
         };
-        let Visit::Put { record, .. } = &visit else { return None };
-        let (key, version, replicas) = (record.key, record.version, record.replicas);
+        let (key, replicas) = (put.key, put.replicas.unwrap_or(self.replication.replicas));
         let mut write = Write::new([self.own], 0, replicas, self.replication.write_quorum, period);
         if let WriteStep::Ask(own) = write.poll(now) {
             match within(period.left(now), pin!(self.replica.serve_sent(now, key, visit))).await {
                 Some(Ok(Served::Stored { version, usage })) => write.on_stored(&own, (version, usage)),
-                Some(Err(Refusal::Stale { .. })) if put.owner.is_none() => return None,
+                Some(Err(Refusal::Stale { .. })) if put.owner.is_none() => {
+                    let deadline = Some(period.left(self.clock.now()));
+                    return Stored::Elsewhere(Put { deadline, ..put });
+                }
                 Some(Err(refusal)) => write.on_refused(&own, refusal),
-                Some(Ok(_)) => return None,
+                Some(Ok(_)) => write.on_failed(&own, Refusal::Unsupported),
                 None => write.on_failed(&own, period.timeout()),
             }
         }
         match write.poll(self.clock.now()) {
-            WriteStep::Done(outcome) => Some(outcome.report(version, ttl)),
-            _ => None,
+            WriteStep::Done(outcome) => Stored::Over(outcome.report(version, ttl)),
+            // The only one that is asked has answered, or the time is up.
+            _ => Stored::Over(Err(period.timeout())),
         }
     }
 
-    /// What a put comes to on the only replica, and how long that is kept.
-    fn admit(&self, put: &Put) -> Result<(Visit, Duration), Refusal> {
+    /// What a put comes to on the only replica: its version, how it is carried out there, and how long it is kept.
+    fn admit(&self, put: &Put) -> Result<(Version, Visit, Duration), Refusal> {
         let now_ms = self.clock.wall_ms();
         let sequence = put.owner.as_ref().map_or_else(|| self.sequence.next(now_ms), |(signed, _)| *signed);
+        let hash = content_hash(put.code.as_ref().map(|code| &code.hash), &put.data);
+        let version = Version { sequence, hash };
         let object = object_of(put.clone(), sequence, &self.replication);
         let ttl = Duration::from_secs(self.gate.granted_seconds(object.ttl_seconds));
         let mut purse = Purse::of_client(Plan::Equal(object.replicas.max(1).into()));
         let trail = purse.ask_own(self.own.id, 0).into();
         match self.gate.admit(Request::Put { object, trail }, self.own, now_ms)? {
-            Admitted::Visit { visit, .. } => Ok((visit, ttl)),
+            Admitted::Visit { visit: visit @ Visit::Put { .. }, .. } => Ok((version, visit, ttl)),
             _ => Err(Refusal::Unsupported),
         }
     }

@@ -87,9 +87,8 @@ mod tests {
         table.on_reached(other, now);
         view.show(&table);
         assert!(!view.has_been_alone());
-        table.on_unreachable(&other.id);
-        view.show(&table);
-        assert!(table.is_empty() && !view.has_been_alone());
+        view.show(&RoutingTable::new(OWN, TableConfig::default()));
+        assert!(!view.has_been_alone());
     }
 
     proptest! {

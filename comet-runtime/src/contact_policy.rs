@@ -62,6 +62,9 @@ pub struct Capability {
     pub expires_ms: WallMs,
 }
 
+/// Callers whose rights there is room for, however many each of them would have.
+const CALLERS_AT_LEAST: usize = 16;
+
 impl Capabilities {
     /// Restores kept capabilities.
     pub fn restore(kept: impl IntoIterator<Item = Capability>) -> Self {
@@ -73,11 +76,16 @@ impl Capabilities {
         self.kept.iter()
     }
 
-    /// Notes that `node` made contact with a callback key; the oldest right makes room.
+    /// Notes that `node` made contact with a callback key. The oldest right makes room; that of the node itself, if it has
+    /// many, so that no single caller pushes out all others.
     pub fn grant(&mut self, node: Contact, key: Key, now: WallMs, kept_max: usize) {
         self.kept.retain(|capability| capability.expires_ms > now);
         while self.kept.len() >= kept_max.max(1) {
-            self.kept.pop_front();
+            let is_own = |capability: &Capability| capability.node.id == node.id;
+            let own = self.kept.iter().filter(|capability| is_own(capability)).count();
+            let has_many = own > kept_max / CALLERS_AT_LEAST;
+            let oldest = self.kept.iter().position(is_own).filter(|_| has_many).unwrap_or(0);
+            self.kept.remove(oldest);
         }
         self.kept.push_back(Capability { node, key, expires_ms: now.saturating_add(CAPABILITY_MS) });
     }
@@ -297,6 +305,16 @@ mod tests {
         assert!(!ask(&put_to(Key::of("other"), 1), 1), "another key");
         assert!(ask(&put_to(callback, 1), 1));
         assert!(!ask(&put_to(callback, 1), 1), "it is used up");
+    }
+
+    #[test]
+    fn one_node_however_often_it_calls_leaves_others_their_rights() {
+        let mut kept = Capabilities::default();
+        (0..20).for_each(|n| kept.grant(node(n), Key::of("callback"), 0, 256));
+        (0..1_000_u32).for_each(|n| kept.grant(node(99), Key::of(n.to_string()), 1, 256));
+        assert_eq!(kept.iter().len(), 256);
+        assert!((0..20).all(|n| kept.address_of(&node(n).id).is_some()));
+        assert!(kept.take(node(99).id, Key::of("999"), 2), "its own newest is there as well");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Bound,
     time::{Duration, Instant},
 };
 
@@ -46,6 +47,8 @@ pub(crate) struct Shares {
     used: BTreeMap<Prefix, Faded>,
     /// That of all together.
     total: Faded,
+    /// When those were last forgotten that have used nothing worth remembering.
+    tidied: Instant,
 }
 
 /// Microseconds that fade away.
@@ -67,23 +70,23 @@ impl Faded {
     }
 }
 
+/// Networks that are compared when one has to be forgotten.
+const LOOKED_AT: usize = 16;
+
 /// What is not worth remembering, in microseconds.
 const FORGOTTEN_US: f64 = 10.0;
 
 impl Shares {
     /// Nobody has used anything.
     pub(crate) fn new(limits: ShareLimits, now: Instant) -> Self {
-        Self { limits, used: BTreeMap::new(), total: Faded { us: 0.0, at: now } }
+        Self { limits, used: BTreeMap::new(), total: Faded { us: 0.0, at: now }, tidied: now }
     }
 
     /// Notes what a turn has cost to the network of its caller.
     pub(crate) fn charge(&mut self, source: Prefix, cost: Duration, now: Instant) {
         let half_life = self.limits.half_life;
         if self.used.len() >= self.limits.networks_max && !self.used.contains_key(&source) {
-            self.used.retain(|_, used| used.at(now, half_life) >= FORGOTTEN_US);
-            if self.used.len() >= self.limits.networks_max {
-                return;
-            }
+            self.make_room(&source, now);
         }
         self.used.entry(source).or_insert(Faded { us: 0.0, at: now }).add(cost, now, half_life);
         self.total.add(cost, now, half_life);
@@ -99,10 +102,32 @@ impl Shares {
         if used <= burst_us {
             return true;
         }
-        self.used.retain(|_, used| used.at(now, half_life) >= FORGOTTEN_US);
+        self.tidy(now);
         let mean = self.total.at(now, half_life) / self.used.len().max(1) as f64;
         // One network alone is the mean, but for what rounding makes of it.
         used <= mean * 1.001
+    }
+
+    /// Forgets networks that have used nothing worth it, unless that was done a short while ago.
+    fn tidy(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.tidied) >= self.limits.half_life / 8 {
+            self.used.retain(|_, used| used.at(now, self.limits.half_life) >= FORGOTTEN_US);
+            self.tidied = now;
+        }
+    }
+
+    /// Forgets, for a newcomer, whichever of a few networks that come after it has used least.
+    fn make_room(&mut self, newcomer: &Prefix, now: Instant) {
+        self.tidy(now);
+        if self.used.len() < self.limits.networks_max {
+            return;
+        }
+        let behind = (Bound::Excluded(newcomer), Bound::Unbounded);
+        let few = self.used.range(behind).chain(&self.used).take(LOOKED_AT);
+        let used = |faded: &Faded| faded.at(now, self.limits.half_life);
+        if let Some(least) = few.min_by(|a, b| used(a.1).total_cmp(&used(b.1))).map(|(prefix, _)| *prefix) {
+            self.used.remove(&least);
+        }
     }
 }
 
@@ -226,5 +251,16 @@ mod tests {
         let later = now + Duration::from_secs(60);
         shares.charge(network(9), 50 * MS, later);
         assert_eq!(shares.used.len(), 1, "the others are forgotten by then");
+    }
+
+    #[test]
+    fn a_network_that_comes_when_many_are_remembered_is_held_to_its_share_all_the_same() {
+        let limits = ShareLimits { networks_max: 3, ..ShareLimits::default() };
+        let now = Clock::System.now();
+        let mut shares = Shares::new(limits, now);
+        (0..3).for_each(|n| shares.charge(network(n), MS, now));
+        assert!(shares.admit(network(9), 50 * MS, now), "the control: it has used nothing");
+        (0..4).for_each(|_| shares.charge(network(9), 50 * MS, now));
+        assert!(!shares.admit(network(9), 50 * MS, now));
     }
 }

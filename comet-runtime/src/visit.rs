@@ -69,7 +69,10 @@ pub enum Visit {
         version: Version,
     },
     /// Say what is here.
-    Inspect,
+    Inspect {
+        /// Who looks: the script of an object that is not active runs for it.
+        caller: Caller,
+    },
     /// Show its log.
     Log,
     /// Run its timer, which fell due while the object was not active.
@@ -77,12 +80,13 @@ pub enum Visit {
 }
 
 impl Visit {
-    /// Who comes, where a handler may have to be asked.
+    /// Who comes, where a script may have to run for it.
     pub fn caller(&self) -> Option<&Caller> {
         match self {
             Self::Get { caller, .. } | Self::Put { caller, .. } | Self::Delete { caller, .. } => Some(caller),
+            Self::Inspect { caller } => Some(caller),
             Self::Claim { .. } | Self::Unclaim { .. } => None,
-            Self::Release { .. } | Self::Withdraw { .. } | Self::Inspect | Self::Log | Self::Wake => None,
+            Self::Release { .. } | Self::Withdraw { .. } | Self::Log | Self::Wake => None,
         }
     }
 
@@ -92,7 +96,7 @@ impl Visit {
         match &mut self {
             Self::Get { trail, .. } | Self::Put { trail, .. } | Self::Delete { trail, .. } => *trail = budget,
             Self::Claim { .. } | Self::Unclaim { .. } => {}
-            Self::Release { .. } | Self::Withdraw { .. } | Self::Inspect | Self::Log | Self::Wake => {}
+            Self::Release { .. } | Self::Withdraw { .. } | Self::Inspect { .. } | Self::Log | Self::Wake => {}
         }
         self
     }

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use comet_routing::Key;
 use comet_tests::process::NodeProcess;
 
@@ -107,7 +108,9 @@ fn neither_log_nor_metrics_tell_tokens_or_keys_or_let_strangers_write_lines() {
 
     assert!(said.contains(" TRACE "), "the control: everything is written: {said}");
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let private = String::from_utf8_lossy(&private_key).trim().to_owned();
+    let pem = String::from_utf8_lossy(&private_key);
+    let private = pem.lines().nth(1).expect("its body is between two lines").to_owned();
+    let seed = &BASE64_STANDARD.decode(&private).expect("it is base64")[16..];
     let key = Key::of("secret-name").to_string();
     assert!(said.contains("stopping"), "the control: it was read to its end: {said}");
     for (where_, text) in [("the log", &said), ("the metrics", &metrics)] {
@@ -115,7 +118,8 @@ fn neither_log_nor_metrics_tell_tokens_or_keys_or_let_strangers_write_lines() {
             ("the token", TOKEN),
             ("a wrong token", WRONG_TOKEN),
             ("the private key", private.as_str()),
-            ("the private key in hex", &hex(&private_key)),
+            ("the private key in hex", &hex(seed)),
+            ("the private key in numbers", &format!("{:?}", &seed[..8]).replace(['[', ']'], "")),
             ("an object's key", key.as_str()),
             ("an object's name", "secret-name"),
             ("a stranger's line", "all is lost"),

@@ -144,7 +144,7 @@ fn an_object_that_sees_no_addresses_answers_its_callers_all_the_same() {
             let subscriber = cluster.holders_of("inbox")[0].contact().addr.to_string();
             let shown = if caller_addresses == CallerAddresses::Full { &subscriber[..] } else { "0.0.0.0:0" };
             assert_eq!(told, Some(shown.into()));
-            // The feed has left memory by then, and with it all that was not written down.
+            // The feed has left memory by then.
             sim.run_for(5 * MINUTE).await;
             cluster["n11"].update("feed", "news").await?;
             sim.run_for(5 * SECOND).await;

@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The least that a token must tell whoever does not know it, in bits: what 32 random hexadecimal digits reach with room
-/// to spare. `comet-node token` makes tokens of 256 bits.
-const TOKEN_BITS_MIN: f64 = 96.0;
+/// The least that a token must tell whoever does not know it, in bits. Of 400,000 times 32 random hexadecimal digits, none had
+/// less than 85. `comet-node token` makes tokens of 256 bits.
+const TOKEN_BITS_MIN: f64 = 80.0;
+
+/// What a person puts behind a word that was typed again and again, in characters at most.
+const TAIL_MAX: usize = 4;
 
 /// Different characters that a token has at least; 32 random hexadecimal digits have fewer once in a hundred million times.
 const DIFFERENT_MIN: usize = 8;
@@ -14,7 +17,10 @@ const DIFFERENT_MIN: usize = 8;
 /// Counting cannot prove that a text was chosen by chance; it finds those that were certainly not.
 pub(super) fn is_guessable(token: &str) -> bool {
     let different: BTreeSet<u8> = token.bytes().collect();
-    different.len() < DIFFERENT_MIN || bits(piece(token.as_bytes())) < TOKEN_BITS_MIN
+    let without_tail =
+        (0..=TAIL_MAX).filter_map(|tail| token.as_bytes().split_at_checked(token.len().checked_sub(tail)?));
+    let mut told = without_tail.map(|(start, tail)| bits(&[piece(start), tail].concat()));
+    different.len() < DIFFERENT_MIN || told.any(|bits| bits < TOKEN_BITS_MIN)
 }
 
 /// The shortest text of which `token` is a repetition, whole or cut off at the end.

@@ -155,7 +155,7 @@ impl Gate {
                 (key, Visit::Delete { caller: Caller { owner, ..caller }, deletion, trail: granted(trail) })
             }
             Request::Withdraw { key, version } => (key, Visit::Withdraw { version }),
-            Request::Inspect { key } => (key, Visit::Inspect),
+            Request::Inspect { key } => (key, Visit::Inspect { caller }),
             Request::Logs { key, proof } => {
                 let proof = proof.as_ref().map(|proof| (proof.sequence, &proof.ownership));
                 self.may_read_log(&key, proof, now_ms)?;

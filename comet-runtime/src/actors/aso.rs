@@ -72,10 +72,29 @@ impl Deliver {
         matches!(self.visit, Visit::Get { .. }) && self.reply.is_closed()
     }
 
+    /// True if a script arrives that would run to see whether it is to be stored.
+    pub(super) fn brings_a_script(&self) -> bool {
+        matches!(&self.visit, Visit::Put { record, .. } if record.code.is_some())
+    }
+
+    /// True if it may take a handler's time. Nothing stands between an owner and the end of what is owned.
+    fn may_run_a_handler(&self) -> bool {
+        match &self.visit {
+            Visit::Get { .. } | Visit::Put { .. } => true,
+            Visit::Delete { deletion, .. } => deletion.ownership.is_none(),
+            _ => false,
+        }
+    }
+
     /// True if somebody can be told to try again later.
     fn can_wait(&self) -> bool {
         matches!(self.visit, Visit::Get { .. } | Visit::Put { .. })
     }
+}
+
+/// What those hear whose network has used more of this thread than others, while visits have to wait.
+pub(super) fn share_used() -> Refusal {
+    Refusal::Overloaded("the node's share for this network".into())
 }
 
 /// Takes the outcome of a visit.
@@ -202,7 +221,7 @@ impl Aso {
             Visit::Withdraw { .. } => {
                 reply.send(rules::may_withdraw(&self.record).map(|()| Served::Deleted { held: false })).ok();
             }
-            Visit::Inspect => {
+            Visit::Inspect { .. } => {
                 reply.send(Ok(Served::Inspected(Box::new(self.holding())))).ok();
             }
             Visit::Log => {
@@ -324,7 +343,7 @@ impl Handler<Deliver> for Aso {
         }
         if self.is_expired() {
             // A put or a deletion is not begun: whoever sent it tries again, and finds the key free.
-            if let Visit::Get { .. } | Visit::Inspect | Visit::Log | Visit::Wake = message.visit {
+            if let Visit::Get { .. } | Visit::Inspect { .. } | Visit::Log | Visit::Wake = message.visit {
                 message.reply.send(Err(Refusal::NotFound)).ok();
             }
             return self.expire(ctx);
@@ -335,12 +354,8 @@ impl Handler<Deliver> for Aso {
             message.reply.send(Err(Refusal::Overloaded("the object".into()))).ok();
             return;
         }
-        let source = message.visit.caller().and_then(|caller| caller.source(&self.shared.local));
-        if let Some(source) = source
-            && message.can_wait()
-            && !self.shared.shares.borrow_mut().admit(source, waited, now)
-        {
-            message.reply.send(Err(Refusal::Overloaded("the node's share for this network".into()))).ok();
+        if message.may_run_a_handler() && !self.shared.has_share(&message, now) {
+            message.reply.send(Err(share_used())).ok();
             return;
         }
         if now.duration_since(self.touched) >= VISIT_NOTED {

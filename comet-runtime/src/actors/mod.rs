@@ -10,7 +10,7 @@ use std::{
     collections::BTreeSet,
     rc::Rc,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use actix::prelude::*;
@@ -115,11 +115,27 @@ impl Surroundings {
         Moment { now: self.clock.wall_ms(), local: self.local, seed: self.rng.borrow_mut().next_u64() }
     }
 
-    /// Makes an object, at the expense of the network that brings it, if one does, or else at its own.
-    fn activate(&self, blueprint: &Blueprint, from: Option<Prefix>) -> Result<Object, ActivationError> {
+    /// True if a visit may take this thread's time, as far as its network is concerned.
+    fn has_share(&self, deliver: &Deliver, now: Instant) -> bool {
+        let source = deliver.visit.caller().and_then(|caller| caller.source(&self.local));
+        let waited = now.saturating_duration_since(deliver.sent);
+        source.is_none_or(|source| self.shares.borrow_mut().admit(source, waited, now))
+    }
+
+    /// Makes an object for a caller from the network `source`, at the expense of the network that brings it, if one does, or
+    /// else at its own.
+    fn activate(
+        &self,
+        blueprint: &Blueprint,
+        source: Option<Prefix>,
+        payer: Option<Prefix>,
+    ) -> Result<Object, ActivationError> {
         let object = self.pool.activate(blueprint, self.moment());
         let (cost, now) = (self.pool.last_cost(), self.clock.wall_ms());
-        match from {
+        if let Some(source) = source {
+            self.shares.borrow_mut().charge(source, cost, self.clock.now());
+        }
+        match payer {
             Some(source) => self.blame.borrow_mut().charge(source, cost, now),
             None => self.cpu.borrow_mut().charge(blueprint.key, cost, now),
         }

@@ -27,6 +27,7 @@ use super::{
     aso::{
         Aso, Deliver, Leave, PassivateIfIdle, Reply, SLICE,
         errand::{Arrival, activation_refusal, answer_when_put, answer_when_stored, blueprint, newcomer},
+        share_used,
     },
 };
 use crate::{
@@ -189,9 +190,13 @@ impl Shard {
             return self.release(&record, version, deliver.reply);
         }
         let source = deliver.visit.caller().and_then(|caller| caller.source(&self.config.local));
+        if !self.shared().has_share(&deliver, self.config.clock.now()) {
+            deliver.reply.send(Err(share_used())).ok();
+            return;
+        }
         let holder = holder_of(&record, source, Some(&deliver.visit));
         let activated = match deliver.visit {
-            Visit::Inspect => self.activate(&record, source, None),
+            Visit::Inspect { .. } => self.activate(&record, source, None),
             _ => self.make_room(&record, source, holder).and_then(|()| self.activate(&record, source, None)),
         };
         if matches!(deliver.visit, Visit::Wake)
@@ -201,7 +206,7 @@ impl Shard {
             shared.timers.borrow_mut().charge(shared.pool.last_cost(), now);
         }
         match activated {
-            Ok(object) if matches!(deliver.visit, Visit::Inspect) => {
+            Ok(object) if matches!(deliver.visit, Visit::Inspect { .. }) => {
                 let handlers = object.handlers().into_iter().map(str::to_owned).collect();
                 let holding = Holding { record, handlers, active: false, usage: Usage::default() };
                 deliver.reply.send(Ok(Served::Inspected(Box::new(holding)))).ok();
@@ -221,11 +226,14 @@ impl Shard {
             }
             // An object that cannot run any more can still be looked at, deleted, and replaced.
             Err(Refusal::BadCode(_) | Refusal::Corrupt(_))
-                if matches!(deliver.visit, Visit::Put { .. } | Visit::Delete { .. } | Visit::Inspect) =>
+                if matches!(
+                    deliver.visit,
+                    Visit::Put { .. } | Visit::Delete { .. } | Visit::Inspect { .. }
+                ) =>
             {
                 self.serve_plain(Some(record), deliver, now);
             }
-            Err(Refusal::Spent { .. }) if matches!(deliver.visit, Visit::Inspect) => {
+            Err(Refusal::Spent { .. }) if matches!(deliver.visit, Visit::Inspect { .. }) => {
                 self.serve_plain(Some(record), deliver, now);
             }
             Err(refusal) => {
@@ -261,7 +269,7 @@ impl Shard {
         shared.may_run(&record.key, source)?;
         let blueprint = blueprint(record, shared.reach_of(record))
             .ok_or_else(|| Refusal::Invalid("a plain value has nothing to run".into()))?;
-        shared.activate(&blueprint, payer).map_err(activation_refusal)
+        shared.activate(&blueprint, source, payer).map_err(activation_refusal)
     }
 
     /// Finds a place in the sandbox; somebody else may have to leave for it.
@@ -298,6 +306,10 @@ impl Shard {
 
     /// A visit to a key where no object is active or could be: a plain value, or nothing.
     fn serve_plain(&mut self, held: Option<Record>, deliver: Deliver, now: WallMs) {
+        if deliver.brings_a_script() && !self.shared().has_share(&deliver, self.config.clock.now()) {
+            deliver.reply.send(Err(share_used())).ok();
+            return;
+        }
         let Deliver { key, visit, reply, .. } = deliver;
         let answer = match (visit, held) {
             (Visit::Put { caller, record, condition, trail }, held) => {
@@ -334,7 +346,7 @@ impl Shard {
                 Ok(()) => return self.release(&record, version, reply),
                 Err(refusal) => Err(refusal),
             },
-            (Visit::Inspect, Some(record)) => {
+            (Visit::Inspect { .. }, Some(record)) => {
                 let holding =
                     Holding { record, handlers: Vec::new(), active: false, usage: Usage::default() };
                 Ok(Served::Inspected(Box::new(holding)))

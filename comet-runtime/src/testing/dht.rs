@@ -251,7 +251,8 @@ impl Dht for TestSwarm {
         let mut found = Vec::new();
         for at in swarm.closest(&key, swarm.config.nodes) {
             let replica = swarm.hosts[at].contact();
-            if let Ok(Served::Inspected(holding)) = swarm.visit(at, key, Visit::Inspect) {
+            let caller = swarm.client(0, None);
+            if let Ok(Served::Inspected(holding)) = swarm.visit(at, key, Visit::Inspect { caller }) {
                 found.push(holding.inspection(replica, now));
             }
         }

@@ -160,7 +160,7 @@ impl Host {
                 usage: Usage::default(),
                 seal: Seal::of(&copy.record).map(Box::new),
             },
-            (Visit::Inspect, object) => {
+            (Visit::Inspect { .. }, object) => {
                 let handlers = object.as_ref().map_or_else(Vec::new, Object::handlers);
                 Served::Inspected(Box::new(Holding {
                     record: copy.record.clone(),

@@ -3,11 +3,12 @@
 //! An object's request has no quorum: it reports who accepted. What the object may ask at all is decided where
 //! it lives; here it is only held to the nodes that it may name.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
 
 use comet_routing::{Contact, Key};
 use comet_runtime::{Nodes, Op, OpOutcome, OpResult, Refusal, Trail, Value, actors::Perform, is_veiled};
 use comet_store::Record;
+use futures_util::future::join_all;
 
 use super::{
     Operation, client,
@@ -51,7 +52,7 @@ impl Operation {
             },
             Op::Delete { key, nodes } => {
                 let Targets { nodes, reach } =
-                    self.targets(&object, &key, nodes, self.replication.replicas).await?;
+                    self.targets(&object, &key, nodes, self.replication.replicas, trail).await?;
                 let purse = purse_of(trail, Plan::Nothing);
                 Ok(OpOutcome::Nodes(self.remove(key, nodes, reach, &purse).await?.held))
             }
@@ -70,7 +71,8 @@ impl Operation {
     ) -> OpResult {
         let one = nodes == Nodes::Closest;
         let payload = payload.map(|payload| payload.encode());
-        let Targets { nodes, reach } = self.targets(&object, &key, nodes, self.replication.replicas).await?;
+        let Targets { nodes, reach } =
+            self.targets(&object, &key, nodes, self.replication.replicas, trail).await?;
         let request = Request::Get { key, payload, callback: Some(object), trail: trail.into() };
         // One node answers in the end; the others are asked only in its stead.
         let conversation = if one {
@@ -111,7 +113,7 @@ impl Operation {
         request: Request,
         accepted: impl Fn(Reply) -> Option<()>,
     ) -> OpResult {
-        let Targets { nodes, reach } = self.targets(&object, &key, nodes, replicas).await?;
+        let Targets { nodes, reach } = self.targets(&object, &key, nodes, replicas, trail).await?;
         let conversation = self.divided(request, trail, &nodes, reach)?;
         let read = Read::new(nodes, Rule::All, reach, self.period);
         let accepted = |reply| accepted(reply).ok_or_else(beside_the_point);
@@ -140,7 +142,14 @@ impl Operation {
     /// What goes to the object's own key goes to its *other* replicas. Nodes that it names for that key are
     /// addressed only if a lookup finds them close to it, and at the address that the lookup proved; those that
     /// it names for another key are the ones that contacted it, or its operator lets it name anyone.
-    async fn targets(&self, object: &Key, key: &Key, nodes: Nodes, replicas: u8) -> Result<Targets, Refusal> {
+    async fn targets(
+        &self,
+        object: &Key,
+        key: &Key,
+        nodes: Nodes,
+        replicas: u8,
+        trail: Trail,
+    ) -> Result<Targets, Refusal> {
         let own = object == key;
         let count = match &nodes {
             Nodes::Closest => usize::from(replicas.max(1)),
@@ -149,7 +158,7 @@ impl Operation {
         };
         let mut found = match nodes {
             Nodes::These(named) if !own => {
-                return Ok(Targets { nodes: self.addressed(named).await?, reach: count });
+                return Ok(Targets { nodes: self.addressed(named, trail).await, reach: count });
             }
             Nodes::These(named) => {
                 let mut found = self.replicas(key).await?;
@@ -165,18 +174,19 @@ impl Operation {
     }
 
     /// The nodes, with addresses that lookups found for those whose own the object does not know: it kept them for
-    /// longer than this node may, or brought them along from another. Who is not found is left out.
-    async fn addressed(&self, named: Vec<Contact>) -> Result<Vec<Contact>, Refusal> {
-        let mut nodes = Vec::with_capacity(named.len());
-        for node in named {
-            if is_veiled(&node) {
-                let near = self.candidates(&Key::from_bytes(*node.id.as_bytes())).await?;
-                nodes.extend(near.into_iter().find(|found| found.id == node.id));
-            } else {
-                nodes.push(node);
+    /// longer than this node may, or brought them along from another. Who is not found is left out, and no more are looked
+    /// for than the object can pay a message to.
+    async fn addressed(&self, named: Vec<Contact>, trail: Trail) -> Vec<Contact> {
+        let mut seen = BTreeSet::new();
+        let named = named.into_iter().filter(|node| seen.insert(node.id)).take(trail.messages.into());
+        let found = named.map(async |node| {
+            if !is_veiled(&node) {
+                return Some(node);
             }
-        }
-        Ok(nodes)
+            let near = self.candidates(&Key::from_bytes(*node.id.as_bytes())).await.unwrap_or_default();
+            near.into_iter().find(|found| found.id == node.id)
+        });
+        join_all(found).await.into_iter().flatten().collect()
     }
 }
 

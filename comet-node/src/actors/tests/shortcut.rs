@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     actors::{GetFurther, PutObject},
     operation::{OwnSaid, Role},
-    shortcut::{Reached, Shortcut},
+    shortcut::{Reached, Shortcut, Stored},
 };
 
 fn get() -> Get {
@@ -175,10 +175,11 @@ fn a_node_that_was_always_alone_stores_a_put_as_its_coordinator_would() {
     paused(async {
         for replicas in [1, 8] {
             let (shortcut, objects) = shortcut(&[], ms(0), accepted()).await;
-            let report = shortcut.put(&put(replicas)).await.expect("nobody else is to be asked");
+            let Stored::Over(report) = shortcut.put(put(replicas)).await else {
+                panic!("nobody else has it")
+            };
             let station = Station::start(node(0), [], |_| {});
             assert_eq!(report, station.coordinator.send(PutObject(put(replicas))).await.unwrap());
-            assert!(report.is_ok_and(|report| report.stored.len() == 1));
             let (ours, theirs) = (visits(&objects).await, visits(&station.objects).await);
             let [(_, Visit::Put { trail, record, .. })] = ours.as_slice() else { panic!("{ours:?}") };
             let [(_, Visit::Put { trail: other, .. })] = theirs.as_slice() else { panic!("{theirs:?}") };
@@ -192,34 +193,35 @@ fn a_put_is_left_to_the_coordinator_where_others_are_to_have_it() {
     paused(async {
         let (mut shortcut, objects) = shortcut(&[], ms(0), accepted()).await;
         let conditional = Put { expected: Expected::Absent, ..put(8) };
-        assert_eq!(shortcut.put(&conditional).await, None);
+        assert_eq!(shortcut.put(conditional.clone()).await, Stored::Elsewhere(conditional));
         shortcut.company.has_peers = true;
-        assert_eq!(shortcut.put(&put(8)).await, None, "it is cut off");
+        assert_eq!(shortcut.put(put(8)).await, Stored::Elsewhere(put(8)), "it is cut off");
         shortcut.company.has_peers = false;
         shortcut.role.set(Role::Client);
-        assert_eq!(shortcut.put(&put(8)).await, None, "it keeps nothing");
+        assert_eq!(shortcut.put(put(8)).await, Stored::Elsewhere(put(8)), "it keeps nothing");
         shortcut.role.set(Role::Server);
         let (mut table, now) = (RoutingTable::new(node(0).id, TableConfig::default()), shortcut.clock.now());
         table.on_reached(node(1), now);
         shortcut.view.show(&table);
-        table.on_unreachable(&node(1).id);
-        shortcut.view.show(&table);
-        assert_eq!(shortcut.put(&put(8)).await, None, "node 1 is missed");
+        shortcut.view.show(&RoutingTable::new(node(0).id, TableConfig::default()));
+        assert_eq!(shortcut.put(put(8)).await, Stored::Elsewhere(put(8)), "node 1 is missed");
         assert!(visits(&objects).await.is_empty());
     });
 }
 
 #[test]
-fn a_put_that_was_outrun_by_another_clock_is_left_to_the_coordinator_and_a_refusal_is_told() {
+fn a_put_that_was_outrun_by_another_clock_is_left_to_the_coordinator_and_to_the_time_that_is_left() {
     paused(async {
-        let (outrun, _) = shortcut(&[], ms(0), Err(Refusal::Stale { held_sequence: 9 })).await;
-        assert_eq!(outrun.put(&put(8)).await, None);
-        let refusal = Refusal::QuotaExceeded("full".into());
-        let (full, _) = shortcut(&[], ms(0), Err(refusal.clone())).await;
-        assert_eq!(full.put(&put(8)).await, Some(Err(refusal)));
+        let (outrun, _) = shortcut(&[], ms(900), Err(Refusal::Stale { held_sequence: 9 })).await;
+        let again = Put { deadline: Some(ms(4_100)), ..put(8) };
+        assert_eq!(outrun.put(put(8)).await, Stored::Elsewhere(again));
         let (slow, _) = shortcut(&[], ms(900), accepted()).await;
         let hasty = Put { deadline: Some(ms(200)), ..put(8) };
-        let timely = slow.put(&hasty).await;
-        assert!(matches!(timely, Some(Err(Refusal::NoQuorum { stored: 0, .. }))), "{timely:?}");
+        let (full, _) = shortcut(&[], ms(0), Err(Refusal::QuotaExceeded("full".into()))).await;
+        for refused in [slow.put(hasty).await, full.put(put(8)).await] {
+            let no_quorum =
+                matches!(refused, Stored::Over(Err(Refusal::NoQuorum { stored: 0, wanted: 1, .. })));
+            assert!(no_quorum, "{refused:?}");
+        }
     });
 }

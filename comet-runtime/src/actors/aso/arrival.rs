@@ -36,7 +36,8 @@ impl Aso {
         let Some(blueprint) = errand::blueprint(&record, self.shared.reach_of(&record)) else {
             return self.become_plain(record, arrival, ctx);
         };
-        match self.shared.activate(&blueprint, arrival.caller.source(&self.shared.local)) {
+        let source = arrival.caller.source(&self.shared.local);
+        match self.shared.activate(&blueprint, source, source) {
             Ok(mut object) => {
                 if self.is_unsaved() {
                     // Whatever becomes of the arrival, this state was answered for.

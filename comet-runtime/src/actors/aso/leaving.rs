@@ -57,7 +57,7 @@ impl Aso {
         let record = Record { state: self.object.state().clone(), ..self.record.clone() };
         let blueprint = errand::blueprint(&record, self.shared.reach_of(&record));
         let Some(blueprint) = blueprint else { return false };
-        match self.shared.activate(&blueprint, None) {
+        match self.shared.activate(&blueprint, None, None) {
             Ok(mut object) => {
                 object.succeed(&self.object);
                 self.object = object;

@@ -614,7 +614,7 @@ async fn nobody_is_served_by_an_object_past_its_time_whenever_the_sweep_comes() 
     let world = World::new();
     let visits = [
         Visit::Get { caller: caller(), payload: None, trail: Trail::FRESH },
-        Visit::Inspect,
+        Visit::Inspect { caller: caller() },
         Visit::Log,
         Visit::Wake,
     ];
@@ -660,7 +660,7 @@ fn longer(code: &str, ownership: Option<Ownership>) -> Visit {
 }
 
 async fn holding(object: &Addr<Aso>) -> Holding {
-    match visit(object, Visit::Inspect).await {
+    match visit(object, Visit::Inspect { caller: caller() }).await {
         Ok(Ok(Served::Inspected(holding))) => *holding,
         other => panic!("no inspection: {other:?}"),
     }

@@ -309,7 +309,9 @@ async fn an_object_that_cannot_run_any_more_can_be_looked_at_replaced_and_delete
     world.put("a", 1, Some(BROKEN_LATER)).await.expect("it is stored");
     pass(IDLE + Duration::from_secs(200)).await;
     assert!(matches!(world.get("a", "").await, Err(Refusal::BadCode(_))));
-    let Ok(Served::Inspected(holding)) = world.replica.serve(Key::of("a"), Visit::Inspect).await else {
+    let Ok(Served::Inspected(holding)) =
+        world.replica.serve(Key::of("a"), Visit::Inspect { caller: caller() }).await
+    else {
         panic!("it cannot be inspected")
     };
     assert_eq!(holding.handlers, Vec::<String>::new());
@@ -398,7 +400,9 @@ async fn a_copy_brings_fields_and_no_rights() {
     let caller = Caller { origin: Origin::Replica, ..caller() };
     let visit = Visit::Put { caller, record: Box::new(forged), condition: None, trail: Trail::FRESH };
     world.replica.serve(Key::of("a"), visit).await.expect("it is stored");
-    let Ok(Served::Inspected(holding)) = world.replica.serve(Key::of("a"), Visit::Inspect).await else {
+    let Ok(Served::Inspected(holding)) =
+        world.replica.serve(Key::of("a"), Visit::Inspect { caller: self::caller() }).await
+    else {
         panic!("it cannot be inspected")
     };
     let Ok(Value::List(parts)) = Value::decode(&holding.record.state, Limits::default().value_bounds())

@@ -170,7 +170,7 @@ async fn what_was_decided_is_known_after_a_restart() {
     let world = World::new();
     let object = world.resting(COLLECTOR);
     visit(&object, offered(5, "a", Origin::Client)).await.expect("it is answered").expect("it is handled");
-    let Ok(Ok(Served::Inspected(holding))) = visit(&object, Visit::Inspect).await else {
+    let Ok(Ok(Served::Inspected(holding))) = visit(&object, Visit::Inspect { caller: caller() }).await else {
         panic!("it cannot be inspected")
     };
     let (shared, record) = (world.shared(), holding.record);

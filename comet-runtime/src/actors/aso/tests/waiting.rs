@@ -64,7 +64,7 @@ async fn puts_are_refused_as_gets_are_and_deletions_and_looks_are_not() {
     let put = Visit::Put { caller: caller(), record, condition: None, trail: Trail::FRESH };
     let refused = sent_at(&object, put, late).await.expect("it is answered");
     assert_eq!(refused, Err(Refusal::Overloaded("the object".into())));
-    let looked = sent_at(&object, Visit::Inspect, late).await.expect("it is answered");
+    let looked = sent_at(&object, Visit::Inspect { caller: caller() }, late).await.expect("it is answered");
     assert!(matches!(looked, Ok(Served::Inspected(_))), "{looked:?}");
     let deletion = Box::new(Deletion::unsigned(Version { sequence: 3, hash: [0; 32] }));
     let delete = Visit::Delete { caller: caller(), deletion, trail: Trail::FRESH };
@@ -120,9 +120,9 @@ async fn of_networks_that_have_to_wait_those_that_used_more_than_the_others_are_
     let used = |own_ms, other_ms| vec![(own, ms(own_ms)), (other, ms(other_ms))];
     let world = World::new();
     world.pass(1_000).await;
-    let refused = Err(Refusal::Overloaded("the node's share for this network".into()));
+    let refused = || Refusal::Overloaded("the node's share for this network".into());
     for (used, waited_ms, heard) in [
-        (used(900, 10), 20, refused),
+        (used(900, 10), 20, Err(refused())),
         (used(900, 10), 0, Ok(Value::Int(1))),
         (used(90, 10), 20, Ok(Value::Int(1))),
         (used(900, 2_000), 20, Ok(Value::Int(1))),
@@ -131,5 +131,10 @@ async fn of_networks_that_have_to_wait_those_that_used_more_than_the_others_are_
         let world = World { used, ..world.again() };
         let object = world.resting(COUNTER);
         assert_eq!(value(get_after(&world, &object, waited_ms)).await, heard, "{:?} {waited_ms}", world.used);
+        let deletion = Box::new(Deletion::unsigned(record(1, Some(COUNTER)).version));
+        let wants = Visit::Delete { caller: caller(), deletion, trail: Trail::FRESH };
+        let sent = world.clock.now() - ms(waited_ms);
+        let deleted = sent_at(&object, wants, sent).await.expect("it is answered");
+        assert_eq!(deleted.err(), heard.err(), "{:?} {waited_ms}", world.used);
     }
 }

@@ -160,3 +160,35 @@ async fn where_new_code_costs_nothing_all_of_it_is_compiled() {
     let patient = CpuRate::daily(864_000);
     assert_eq!(compiled(Some((patient, patient))).await, 1_200, "the control");
 }
+
+/// What another network's inspection of an object hears that waited for 20 ms, after so many others whose scripts ran for
+/// 45 ms by their steps each.
+async fn inspected_after(inspections: usize) -> Result<Served, Refusal> {
+    const SLOW: &str = "for _ = 1, 900 do end
+        function aso:onGet() return 1 end";
+    let world = World::with_cpu(10, CpuRate::daily(86_400), timer_share());
+    for name in ["a", "b"] {
+        world.put(name, 1, Some(SLOW)).await.expect("it is stored");
+    }
+    pass(2 * IDLE).await;
+    let visitor = |host| Contact::new(NodeId::from_bytes([host; 32]), ([198, 51, host, 1], 7400).into());
+    let inspect = |host| Visit::Inspect { caller: Caller { node: visitor(host), ..caller() } };
+    for _ in 0..inspections {
+        world.replica.serve(Key::of("a"), inspect(1)).await.expect("it did not wait");
+    }
+    world.replica.serve(Key::of("b"), inspect(2)).await.expect("it did not wait");
+    assert!(!world.is_active("a"), "an inspection leaves an object where it is");
+    let sent = world.clock.now() - Duration::from_millis(20);
+    world.replica.serve_sent(sent, Key::of("a"), inspect(1)).await
+}
+
+#[actix::test]
+async fn scripts_that_run_for_a_look_at_their_objects_are_in_the_share_of_whoever_looks() {
+    let refused = Refusal::Overloaded("the node's share for this network".into());
+    assert_eq!(inspected_after(4).await, Err(refused));
+}
+
+#[actix::test]
+async fn a_look_or_two_is_a_burst_and_served() {
+    assert!(matches!(inspected_after(2).await, Ok(Served::Inspected(_))), "the control");
+}
