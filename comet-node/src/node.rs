@@ -50,8 +50,8 @@ pub enum StartError {
     System(#[from] io::Error),
 }
 
-/// The threads of the nodes of one process: one for the network, the others for handlers. Each node has one
-/// more for its store.
+/// The threads of the nodes of one process: one for the network, or a few where there are many nodes, and the others for
+/// handlers. Each node has one more for its store.
 pub struct Threads {
     networks: Vec<Worker>,
     /// The node that comes next is on this one of them, counted on without end.

@@ -55,6 +55,26 @@ fn turns(criterion: &mut Criterion) {
     });
 }
 
+/// What it costs to keep the state of an object with five fields: the same handler where it leaves one of them as it was and
+/// where it changes it, and where the object has no fields at all.
+fn commits(criterion: &mut Criterion) {
+    let event = get();
+    let fields = "aso.a, aso.b, aso.c, aso.d, aso.n = 'one', 2, 'three', {4, 5}, 0";
+    for (name, fields, step) in [
+        ("no fields", "local n = 0", "n = n + 1"),
+        ("five fields, none changed", fields, "self.n = self.n + 0"),
+        ("five fields, one changed", fields, "self.n = self.n + 1"),
+    ] {
+        let pool = VmPool::new(Rc::default(), Backstop::WallClock);
+        let mut plan = blueprint();
+        plan.code = Code::new(format!("{fields}\nfunction aso:onGet() {step} end"));
+        let mut object = pool.activate(&plan, moment()).expect("it activates");
+        criterion.bench_function(&format!("a turn, {name}"), |bencher| {
+            bencher.iter(|| black_box(object.begin(1, &event, Trail::FRESH, moment())));
+        });
+    }
+}
+
 /// What it costs that the clock is read between instructions, as it is in every script that is not tiny: the
 /// same script with and without a comment of signs.
 fn paces(criterion: &mut Criterion) {
@@ -122,6 +142,6 @@ async fn served(replica: comet_runtime::actors::Replica, n: u64) {
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(3));
-    targets = turns, paces, through_the_actor
+    targets = turns, commits, paces, through_the_actor
 }
 criterion_main!(benches);

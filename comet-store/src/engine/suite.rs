@@ -18,13 +18,18 @@ use crate::{codec::Header, simulation::MemoryDisk};
 
 type Model = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
 
-fn engines() -> [Box<dyn Engine>; 3] {
-    let header = Header { network: "test".into() };
+fn engines() -> [Box<dyn Engine>; 4] {
+    // One is so small that some of the batches do not fit and most come after a checkpoint; in the other several batches
+    // wait for one, and what is read comes from them and from the database.
+    let (small, large) = (redb(200), redb(20_000));
+    [Box::new(MemoryEngine::default()), small, large, Box::new(MemoryDisk::default().incarnate())]
+}
+
+/// An engine over memory whose journal has so many bytes.
+fn redb(journal_bytes: u64) -> Box<dyn Engine> {
     let memory = || Arc::new(InMemoryBackend::new());
-    // So small that some of the batches do not fit and most come after a checkpoint.
-    let disks = Disks { data: memory(), journal: memory(), journal_bytes: 200 };
-    let redb = RedbEngine::over_backends(disks, &header, 1 << 20).unwrap();
-    [Box::new(MemoryEngine::default()), Box::new(redb), Box::new(MemoryDisk::default().incarnate())]
+    let disks = Disks { data: memory(), journal: memory(), journal_bytes };
+    Box::new(RedbEngine::over_backends(disks, &Header { network: "test".into() }, 1 << 20).unwrap())
 }
 
 fn entries(reader: &dyn Reader, table: Table, range: Range<'_>, max: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
