@@ -314,10 +314,9 @@ impl Object {
             return self.without_handler(event, invocation, moment);
         };
         let caller = self.open_turn(&invocation, moment);
-        let ran = match caller.and_then(|caller| self.arguments(event, caller)) {
-            Ok(args) => self.vm.call(self.category, handler, args),
-            Err(error) => Ran::Failed(self.vm.failure(&error)),
-        };
+        let ran = caller
+            .and_then(|caller| self.call(handler, event, caller))
+            .unwrap_or_else(|error| Ran::Failed(self.vm.failure(&error)));
         self.close_turn(invocation, ran)
     }
 
@@ -374,8 +373,8 @@ impl Object {
         };
         self.vm.begin_work();
         invocation.usage.memory_bytes = self.live_bytes() as u64;
-        let turn = Turn { scope: Some(self.scope(&invocation, moment)), ..Turn::default() };
-        self.commit(&invocation, 0, turn, outcome.map(Progress::Done))
+        let mut turn = Turn { scope: Some(self.scope(&invocation, moment)), ..Turn::default() };
+        self.commit(&invocation, 0, &mut turn, outcome.map(Progress::Done))
     }
 
     fn scope(&self, invocation: &Invocation, moment: Moment) -> Scope {
@@ -402,7 +401,7 @@ impl Object {
 
     /// Opens a turn, which has to be closed also where this fails. Returns the caller as a Lua value.
     fn open_turn(&self, invocation: &Invocation, moment: Moment) -> mlua::Result<Option<LuaValue>> {
-        self.vm.begin_work();
+        let begun = self.vm.begin_work();
         let caller = match &invocation.caller {
             Some(caller) => self.vm.introduce(caller).map(Some),
             None => {
@@ -413,6 +412,7 @@ impl Object {
         let scope = self.scope(invocation, moment);
         self.vm.open_turn(
             self.category,
+            begun,
             Turn { scope: Some(scope), seed: Some(moment.seed), ..Turn::default() },
         );
         caller
@@ -441,12 +441,12 @@ impl Object {
                 if let Some(network) = turn.scope.as_ref().and_then(|scope| scope.network.as_ref()) {
                     invocation.trail = network.trail;
                 }
-                let report = self.commit(&invocation, steps, turn, Ok(Progress::Waiting));
+                let report = self.commit(&invocation, steps, &mut turn, Ok(Progress::Waiting));
                 self.waits.insert(paused.wait, Wait::Handler { invocation, paused });
                 return report;
             }
         };
-        self.commit(&invocation, steps, turn, end)
+        self.commit(&invocation, steps, &mut turn, end)
     }
 
     /// Keeps what the turn did, if it ended well.
@@ -454,7 +454,7 @@ impl Object {
         &mut self,
         invocation: &Invocation,
         steps: u64,
-        turn: Turn,
+        turn: &mut Turn,
         end: Result<Progress, Failure>,
     ) -> Report {
         let mut report = self.keep(invocation, turn, end);
@@ -462,7 +462,7 @@ impl Object {
         report
     }
 
-    fn keep(&mut self, invocation: &Invocation, turn: Turn, end: Result<Progress, Failure>) -> Report {
+    fn keep(&mut self, invocation: &Invocation, turn: &mut Turn, end: Result<Progress, Failure>) -> Report {
         let mut report = Report {
             invocation: invocation.id,
             callback: invocation.callback,
@@ -471,14 +471,14 @@ impl Object {
             cost: Duration::ZERO,
             caller: invocation.caller.clone(),
             requests: Vec::new(),
-            log: turn.log,
+            log: std::mem::take(&mut turn.log),
             state: None,
             delete_self: false,
         };
         if report.end.is_err() {
             return report;
         }
-        if let Some(network) = turn.scope.and_then(|scope| scope.network) {
+        if let Some(network) = turn.scope.take().and_then(|scope| scope.network) {
             self.capabilities = network.capabilities;
             self.allowance = Allowance { own: network.own_postage, others: network.postage };
             self.next_wait = network.next_wait;
@@ -490,9 +490,9 @@ impl Object {
                 return report;
             }
         }
-        self.veiled.extend(turn.veiled);
+        self.veiled.append(&mut turn.veiled);
         report.delete_self = invocation.delete_self && report.end != Ok(Progress::Waiting);
-        for (request, callback) in turn.requests {
+        for (request, callback) in std::mem::take(&mut turn.requests) {
             if let Some(function) = callback {
                 let caller = invocation.caller.clone();
                 self.waits
@@ -589,7 +589,7 @@ fn define(
         aso: aso.to_pointer(),
         network: None,
     };
-    vm.open_turn(category, Turn { scope: Some(scope), seed: Some(moment.seed), ..Turn::default() });
+    vm.open_turn(category, vm.now(), Turn { scope: Some(scope), seed: Some(moment.seed), ..Turn::default() });
     let value = vm.to_lua(data).and_then(|value| aso.raw_set(VALUE_FIELD, &value).map(|()| value));
     let ran = value.as_ref().map(|_| vm.call(category, script, ()));
     vm.close_turn();

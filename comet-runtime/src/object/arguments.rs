@@ -1,32 +1,41 @@
 //! What handlers and their callbacks are called with, and what those hear who waited.
 
 use comet_routing::{Contact, NodeId};
-use mlua::{IntoLua, MultiValue, Value as LuaValue};
+use mlua::{Function, IntoLua, MultiValue, Value as LuaValue};
 
 use super::Object;
-use crate::{Event, OpOutcome, OpResult, Value};
+use crate::{Caller, Event, OpOutcome, OpResult, Value, sandbox::Ran};
 
 impl Object {
-    /// What a handler is called with, by this caller if there is one.
-    pub(super) fn arguments(&self, event: &Event, caller: Option<LuaValue>) -> mlua::Result<MultiValue> {
-        let mut args = MultiValue::with_capacity(4);
-        args.push_back(LuaValue::Table(self.aso.clone()));
-        args.extend(caller);
-        match event {
-            Event::Get { caller, payload } => {
-                args.push_back(caller.callback.map(|key| key.to_string()).into_lua(self.vm.lua())?);
-                args.push_back(self.vm.to_lua(payload.as_ref().unwrap_or(&Value::Nil))?);
+    /// Calls the handler of an event, which this caller caused if there is one. The arguments are tuples, which need
+    /// no memory on their way.
+    pub(super) fn call(
+        &self,
+        handler: Function,
+        event: &Event,
+        caller: Option<LuaValue>,
+    ) -> mlua::Result<Ran> {
+        let (vm, aso) = (&self.vm, &self.aso);
+        Ok(match (event, caller) {
+            (Event::Get { caller: Caller { callback, .. }, payload }, caller) => {
+                let callback = callback.map(|key| key.to_string()).into_lua(vm.lua())?;
+                let payload = payload.as_ref().map_or(Ok(LuaValue::Nil), |payload| vm.to_lua(payload))?;
+                vm.call(self.category, handler, (aso, caller, callback, payload))
             }
-            Event::Update { data, code, .. } => {
+            (Event::Update { data, code, .. }, caller) => {
                 let value = Value::decode(data, self.limits.value_bounds()).map_err(mlua::Error::external)?;
-                args.push_back(self.vm.to_lua(&value)?);
-                let incoming = self.vm.lua().create_table()?;
+                let value = vm.to_lua(&value)?;
+                let incoming = vm.lua().create_table()?;
                 incoming.raw_set("hasCode", code.is_some())?;
-                args.push_back(LuaValue::Table(incoming));
+                vm.call(self.category, handler, (aso, caller, value, incoming))
             }
-            Event::Put { .. } | Event::Delete { .. } | Event::Timer => {}
-        }
-        Ok(args)
+            (Event::Put { .. } | Event::Delete { .. } | Event::Timer, Some(caller)) => {
+                vm.call(self.category, handler, (aso, caller))
+            }
+            (Event::Put { .. } | Event::Delete { .. } | Event::Timer, None) => {
+                vm.call(self.category, handler, aso)
+            }
+        })
     }
 
     /// An answer as Lua sees it: the result, or nil and why there is none. Nodes that the request named without seeing

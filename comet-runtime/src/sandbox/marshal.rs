@@ -212,20 +212,24 @@ impl Marshal {
         let mut encoder = Encoder::new(self, bounds, out);
         let (mut fields, mut has_value, mut policy) = (0_usize, false, PolicyFields::default());
         encoder.entries(aso, |encoder, key, value| {
-            if let LuaValue::String(name) = &key {
-                let name = name.as_bytes();
-                policy.note(&name, &value);
-                let is_value = *name == *VALUE_FIELD.as_bytes();
-                has_value |= is_value;
-                if is_value && value_as_put.is_some_and(|put| same(put, &value)) {
+            let LuaValue::String(name) = &key else {
+                if value.is_function() {
                     return Ok(());
                 }
-            }
-            if value.is_function() {
+                fields = fields.saturating_add(1);
+                return encoder.entry(&key, &value, 0);
+            };
+            let name = name.as_bytes();
+            policy.note(&name, &value);
+            let is_value = *name == *VALUE_FIELD.as_bytes();
+            has_value |= is_value;
+            if value.is_function() || is_value && value_as_put.is_some_and(|put| same(put, &value)) {
                 return Ok(());
             }
             fields = fields.saturating_add(1);
-            encoder.entry(&key, &value, 0)
+            codec::write_str(encoder.out, &name);
+            encoder.weigh()?;
+            encoder.value(&value, 1).map_err(|fault| fault.below(&key))
         })?;
         if value_as_put.is_some_and(|put| !put.is_nil()) && !has_value {
             fields = fields.saturating_add(1);

@@ -111,7 +111,7 @@ pub(crate) struct Vm {
     contact: Table,
     prototypes: RefCell<BTreeMap<Hash, Prototype>>,
     /// How the script of each category runs.
-    paces: RefCell<BTreeMap<Category, Pace>>,
+    paces: [Cell<Pace>; Category::MAX as usize + 1],
     threads: RefCell<Vec<Thread>>,
     /// Categories without an object, longest unused first, since what their last one left is collected late.
     free: RefCell<VecDeque<Category>>,
@@ -186,7 +186,7 @@ impl Vm {
             env_meta,
             contact,
             prototypes: RefCell::default(),
-            paces: RefCell::default(),
+            paces: [const { Cell::new(Pace::Instructions) }; Category::MAX as usize + 1],
             threads: RefCell::default(),
             free: RefCell::new((1..=memory::OBJECTS_MAX).collect()),
             left_behind: Cell::new(false),
@@ -304,7 +304,9 @@ impl Vm {
         category: Category,
         prototype: &Prototype,
     ) -> mlua::Result<(Table, Table, Function)> {
-        self.paces.borrow_mut().insert(category, prototype.pace);
+        if let Some(pace) = self.paces.get(usize::from(category)) {
+            pace.set(prototype.pace);
+        }
         self.ledger.charge_main_to(category);
         let env = self.lua.create_table()?;
         let aso = self.lua.create_table()?;
@@ -339,7 +341,7 @@ impl Vm {
     fn run(&self, category: Category, thread: Thread, grown_bytes: usize, args: impl IntoLuaMulti) -> Ran {
         let host_bytes = self.ledger.bytes_of(memory::HOST);
         self.ledger.charge_to(&thread, category);
-        self.paces.borrow().get(&category).copied().unwrap_or(Pace::Instructions).set(&thread);
+        self.paces.get(usize::from(category)).map_or(Pace::Instructions, Cell::get).set(&thread);
         // No more than two results are looked at: each takes a slot of the VM's reference stack.
         let result = thread.resume::<(LuaValue, LuaValue)>(args);
         self.ledger.charge_to(&thread, memory::HOST);
@@ -364,9 +366,10 @@ impl Vm {
         }
     }
 
-    /// Opens a turn: budgets are full, the turn's state is `turn`, allocation is limited.
-    pub(crate) fn open_turn(&self, category: Category, turn: Turn) {
-        let deadline = self.deadline();
+    /// Opens a turn that began when the stopwatch showed so much: budgets are full, the turn's state is `turn`,
+    /// allocation is limited.
+    pub(crate) fn open_turn(&self, category: Category, begun: Duration, turn: Turn) {
+        let deadline = self.deadline_after(begun);
         if let (Some(watch), Some((_, end))) = (&self.watch, deadline) {
             watch.turn_begins(end.saturating_sub(self.turn_time_max()));
         }
@@ -377,9 +380,14 @@ impl Vm {
         self.ledger.charge_main_to(category);
     }
 
-    /// When what begins now has to be over.
-    fn deadline(&self) -> Option<(Stopwatch, Duration)> {
-        self.stopwatch.map(|read| (read, read().saturating_add(self.turn_time_max())))
+    /// When what began then has to be over.
+    fn deadline_after(&self, begun: Duration) -> Option<(Stopwatch, Duration)> {
+        self.stopwatch.map(|read| (read, begun.saturating_add(self.turn_time_max())))
+    }
+
+    /// What the stopwatch shows; nothing where only steps count.
+    pub(crate) fn now(&self) -> Duration {
+        self.stopwatch.map_or(Duration::ZERO, |read| read())
     }
 
     fn turn_time_max(&self) -> Duration {
@@ -388,7 +396,7 @@ impl Vm {
 
     /// Does what the host does for an object between two turns, in the time of a turn.
     pub(crate) fn timed<T>(&self, work: impl FnOnce() -> T) -> T {
-        pace::turn_begins(self.deadline());
+        pace::turn_begins(self.deadline_after(self.now()));
         let done = work();
         pace::turn_ends();
         done
@@ -424,10 +432,12 @@ impl Vm {
         (count(), (walked / COLLECTED_BYTES_PER_STEP) as u64)
     }
 
-    /// Starts to measure what is done for an object.
-    pub(crate) fn begin_work(&self) {
+    /// Starts to measure what is done for an object, and returns what the stopwatch shows.
+    pub(crate) fn begin_work(&self) -> Duration {
         self.host.meter.reset(self.limits.steps, None);
-        self.began.set(self.stopwatch.map_or(Duration::ZERO, |read| read()));
+        let began = self.now();
+        self.began.set(began);
+        began
     }
 
     /// What was done since then has cost: its time or, where only steps count, what so many steps are worth of
