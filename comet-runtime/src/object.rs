@@ -419,7 +419,7 @@ impl Object {
     }
 
     fn close_turn(&mut self, mut invocation: Invocation, ran: Ran) -> Report {
-        let mut turn = self.vm.close_turn();
+        let mut turn = self.vm.close_turn(self.category);
         let usage = &mut invocation.usage;
         usage.messages = usage.messages.saturating_add(turn.messages());
         turn.share_trail(matches!(ran, Ran::Waits(_)));
@@ -592,7 +592,7 @@ fn define(
     vm.open_turn(category, vm.now(), Turn { scope: Some(scope), seed: Some(moment.seed), ..Turn::default() });
     let value = vm.to_lua(data).and_then(|value| aso.raw_set(VALUE_FIELD, &value).map(|()| value));
     let ran = value.as_ref().map(|_| vm.call(category, script, ()));
-    vm.close_turn();
+    vm.close_turn(category);
     match ran {
         Ok(Ran::Returned(..)) => {}
         Ok(Ran::Failed(failure)) => return Err(ActivationError::BadCode(failure.to_string())),

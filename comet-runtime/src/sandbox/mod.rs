@@ -16,16 +16,17 @@ pub(crate) mod watch;
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
 use comet_routing::Contact;
 use comet_store::{Code, Hash};
 use mlua::{
-    Function, IntoLuaMulti, Lua, LuaOptions, StdLib, Table, Thread, Value as LuaValue, chunk::ChunkMode,
+    Function, IntoLuaMulti, Lua, LuaOptions, StdLib, Table, Thread, Value as LuaValue,
+    chunk::{self, ChunkMode},
     thread::ThreadStatus,
 };
 
@@ -47,6 +48,11 @@ const CHUNK_NAME: &str = "=script";
 /// How the prelude is called; errors that point there are moved to the author's line.
 const PRELUDE_NAME: &str = "=comet";
 
+/// The project's own Lua as bytecode, compiled once per process: what a compiler leaves behind in the heap would
+/// otherwise be under every VM.
+static PRELUDE: LazyLock<Vec<u8>> = LazyLock::new(|| compile_own(include_str!("prelude.lua")));
+static LIBRARIES: LazyLock<Vec<u8>> = LazyLock::new(|| compile_own(include_str!("libraries.lua")));
+
 /// A VM takes new objects only while it holds less than this: a full collection of it stays under a
 /// millisecond.
 const VM_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -56,9 +62,10 @@ const SCRATCH_BYTES_KEPT: usize = 4 * 1024;
 const THREADS_KEPT: usize = 8;
 /// A thread whose stack grew by more than this is not kept for other objects.
 const THREAD_KEPT_BYTES: usize = 8 * 1024;
-/// References from Rust into a VM that its reference stack holds from the start. That stack must not have to
-/// grow within a turn: mlua panics if a script has just used the memory up.
-const REFERENCES: usize = 4 * 1024;
+/// References from Rust into a VM that its reference stack holds from the start: two for each object, one for each
+/// compiled script, and 300 for a turn. That stack must not have to grow within a turn: mlua panics if a script
+/// has just used the memory up. What open requests refer to comes on top, see [`Vm::expect_waits`].
+const REFERENCES: usize = 1100;
 /// Compiled scripts that a VM keeps.
 const PROTOTYPES_MAX: usize = 256;
 /// Bytes of a VM that a full collection walks in the time of one step.
@@ -112,6 +119,10 @@ pub(crate) struct Vm {
     prototypes: RefCell<BTreeMap<Hash, Prototype>>,
     /// How the script of each category runs.
     paces: [Cell<Pace>; Category::MAX as usize + 1],
+    /// Objects that have made requests since they moved in.
+    askers: RefCell<BTreeSet<Category>>,
+    /// What the reference stack has room for at least.
+    references: Cell<usize>,
     threads: RefCell<Vec<Thread>>,
     /// Categories without an object, longest unused first, since what their last one left is collected late.
     free: RefCell<VecDeque<Category>>,
@@ -131,6 +142,11 @@ pub enum Backstop {
     Watched(Arc<TurnWatch>),
     /// Only steps count: for simulated time, where the verdict must not depend on the machine.
     StepsOnly,
+}
+
+#[allow(clippy::expect_used, reason = "nothing from outside has a part in it")]
+fn compile_own(source: &str) -> Vec<u8> {
+    chunk::Compiler::new().compile(source).expect("the project's own source compiles")
 }
 
 /// Every name that a script can see, sorted; what is in a library is written `library.name`.
@@ -154,13 +170,13 @@ impl Vm {
         let host = Rc::new(Host::default());
         let marshal = Rc::new(Marshal::new(&lua)?);
         let lent = host::lend(&lua, &host, &marshal)?;
-        let own = |source: &'static str| lua.load(source).set_name(PRELUDE_NAME).set_mode(ChunkMode::Text);
-        lent.raw_set("libraries", own(include_str!("libraries.lua")).into_function()?)?;
-        let (env_meta, contact) = own(include_str!("prelude.lua")).call(lent)?;
+        let own =
+            |compiled: &'static [u8]| lua.load(compiled).set_name(PRELUDE_NAME).set_mode(ChunkMode::Binary);
+        lent.raw_set("libraries", own(&LIBRARIES).into_function()?)?;
+        let (env_meta, contact) = own(&PRELUDE).call(lent)?;
         lua.sandbox(true)?;
         let ledger = Ledger::of(&lua)?;
-        let references: Vec<_> = (0..REFERENCES).map(|_| lua.create_string("")).collect::<Result<_, _>>()?;
-        drop(references);
+        make_references(&lua, REFERENCES)?;
         let interrupted = host.clone();
         lua.set_interrupt(move |_| {
             if let Some(exceeded) = pace::exceeded() {
@@ -187,6 +203,8 @@ impl Vm {
             contact,
             prototypes: RefCell::default(),
             paces: [const { Cell::new(Pace::Instructions) }; Category::MAX as usize + 1],
+            askers: RefCell::default(),
+            references: Cell::new(REFERENCES),
             threads: RefCell::default(),
             free: RefCell::new((1..=memory::OBJECTS_MAX).collect()),
             left_behind: Cell::new(false),
@@ -259,6 +277,7 @@ impl Vm {
 
     /// Takes a category back. What is left in it is collected sooner or later.
     pub(crate) fn move_out(&self, category: Category) {
+        self.askers.borrow_mut().remove(&category);
         self.free.borrow_mut().push_back(category);
         self.left_behind.set(true);
     }
@@ -407,15 +426,34 @@ impl Vm {
         pace::is_late()
     }
 
-    /// Closes the turn, whatever became of it, and gives its state back.
-    pub(crate) fn close_turn(&self) -> Turn {
+    /// Closes the turn of the object that owns `category`, whatever became of it, and gives its state back.
+    pub(crate) fn close_turn(&self, category: Category) -> Turn {
         if let Some(watch) = &self.watch {
             watch.turn_ends();
         }
         pace::turn_ends();
         self.ledger.charge_main_to(memory::HOST);
         self.lua.set_memory_limit(0).ok();
-        std::mem::take(&mut *self.host.turn.borrow_mut())
+        let turn = std::mem::take(&mut *self.host.turn.borrow_mut());
+        if !turn.requests.is_empty() {
+            self.expect_waits(category);
+        }
+        turn
+    }
+
+    /// Makes room on the reference stack for all that the requests of an object can refer to, unless there is.
+    fn expect_waits(&self, category: Category) {
+        let mut askers = self.askers.borrow_mut();
+        if !askers.insert(category) {
+            return;
+        }
+        let needed = REFERENCES.saturating_add(askers.len().saturating_mul(self.limits.waits));
+        if needed > self.references.get() {
+            let room = needed.max(self.references.get().saturating_mul(2));
+            if make_references(&self.lua, room).is_ok() {
+                self.references.set(room);
+            }
+        }
     }
 
     /// Live bytes of an object whose threads wait on stacks of `stack_bytes`, and the steps that a collection
@@ -546,12 +584,48 @@ impl Vm {
     }
 }
 
+/// Holds so many references at once, which leaves the reference stack with room for them.
+fn make_references(lua: &Lua, count: usize) -> mlua::Result<()> {
+    let references: mlua::Result<Vec<_>> = (0..count).map(|_| lua.create_string("")).collect();
+    references.map(drop)
+}
+
 #[cfg(test)]
 mod tests {
+    use comet_routing::Key;
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha12Rng;
 
     use super::*;
+    use crate::{Op, Request, Trail};
+
+    /// How many references a script that has used all memory up leaves room for, up to what is asked for.
+    fn references_without_memory(vm: &Vm, most: usize) -> usize {
+        vm.lua.set_memory_limit(vm.lua.used_memory()).expect("Luau has such a limit");
+        let made: Vec<_> = (0..most).map_while(|_| vm.lua.create_string("").ok()).collect();
+        vm.lua.set_memory_limit(0).expect("Luau has such a limit");
+        made.len()
+    }
+
+    #[test]
+    fn references_for_the_requests_of_every_object_need_no_memory_within_a_turn() {
+        let all = REFERENCES + usize::from(memory::OBJECTS_MAX) * Limits::default().waits;
+        for (asks, room) in [(false, false), (true, true)] {
+            let vm = Vm::new(Rc::default(), Backstop::StepsOnly, CallerAddresses::default());
+            let vm = vm.expect("a VM can be made");
+            while let Some(category) = vm.move_in() {
+                vm.open_turn(category, Turn::default());
+                if asks {
+                    let op = Op::Lookup { key: Key::of(b"k") };
+                    let request = Request { wait: 1, op, trail: Trail::default() };
+                    vm.host.turn.borrow_mut().requests.push((request, None));
+                }
+                vm.close_turn(category);
+            }
+            assert_eq!(references_without_memory(&vm, all) == all, room, "asks: {asks}");
+            assert!(references_without_memory(&vm, REFERENCES) == REFERENCES, "asks: {asks}");
+        }
+    }
 
     #[test]
     fn bytecode_is_never_read() {
