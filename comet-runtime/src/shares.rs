@@ -110,7 +110,7 @@ impl Shares {
 
     /// Forgets networks that have used nothing worth it, unless that was done a short while ago.
     fn tidy(&mut self, now: Instant) {
-        if now.saturating_duration_since(self.tidied) >= self.limits.half_life / 8 {
+        if now.saturating_duration_since(self.tidied) >= self.limits.half_life.mul_f64(0.125) {
             self.used.retain(|_, used| used.at(now, self.limits.half_life) >= FORGOTTEN_US);
             self.tidied = now;
         }
