@@ -99,7 +99,7 @@ impl Dht for Client {
     async fn put(&self, put: Put) -> Result<PutReport, Refusal> {
         match self.shortcut.put(put).await {
             Stored::Over(result) => result,
-            Stored::Elsewhere(put) => Box::pin(self.ask(PutObject(put))).await,
+            Stored::Elsewhere(put) => Box::pin(self.ask(PutObject(*put))).await,
         }
     }
 

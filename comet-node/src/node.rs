@@ -53,9 +53,11 @@ pub enum StartError {
 /// The threads of the nodes of one process: one for the network, or a few where there are many nodes, and the others for
 /// handlers. Each node has one more for its store.
 pub struct Threads {
+    network: Worker,
+    /// Further ones for the network, where there are many nodes.
     networks: Vec<Worker>,
-    /// The node that comes next is on this one of them, counted on without end.
-    next_network: AtomicUsize,
+    /// Nodes that have been given one of them.
+    nodes: AtomicUsize,
     shards: Vec<(Worker, Arc<TurnWatch>)>,
 }
 
@@ -77,11 +79,12 @@ impl Threads {
         let shard = |n| Ok((Worker::spawn(&format!("objects-{n}"))?, Arc::default()));
         let shards: Vec<(Worker, Arc<TurnWatch>)> = (0..shards).map(shard).collect::<io::Result<_>>()?;
         process::watch_turns(shards.iter().map(|(_, watch)| watch.clone()).collect())?;
-        let networks = (0..networks).map(|n| Worker::spawn(&format!("network-{n}")));
+        let network = Worker::spawn("network")?;
+        let networks = (1..networks).map(|n| Worker::spawn(&format!("network-{n}")));
         let networks = networks.collect::<io::Result<Vec<_>>>()?;
-        let workers = shards.iter().map(|(worker, _)| worker).chain(&networks);
+        let workers = shards.iter().map(|(worker, _)| worker).chain([&network]).chain(&networks);
         process::watch_threads(workers.map(|worker| worker.heartbeat(SILENT_LOOKS_MAX)).collect())?;
-        Ok(Self { networks, next_network: AtomicUsize::new(0), shards })
+        Ok(Self { network, networks, nodes: AtomicUsize::new(0), shards })
     }
 
     /// Where objects live.
@@ -91,11 +94,13 @@ impl Threads {
 
     /// Where the actors of one more node run.
     pub fn stages(&self) -> Stages {
-        let n = self.next_network.fetch_add(1, Relaxed) % self.networks.len();
+        let turn = self.nodes.fetch_add(1, Relaxed).checked_rem(self.networks.len().saturating_add(1));
+        let further = turn.and_then(|turn| self.networks.get(turn.checked_sub(1)?));
+        let network = further.unwrap_or(&self.network).stage();
         let shards = self.shards.iter();
         let shards =
             shards.map(|(worker, watch)| (worker.stage(), Backstop::Watched(watch.clone()))).collect();
-        Stages { network: self.networks[n].stage(), shards }
+        Stages { network, shards }
     }
 }
 

@@ -69,7 +69,7 @@ pub enum Stored {
     /// It is over.
     Over(Result<PutReport, Refusal>),
     /// It is the coordinator's.
-    Elsewhere(Put),
+    Elsewhere(Box<Put>),
 }
 
 impl Shortcut {
@@ -118,7 +118,7 @@ impl Shortcut {
         let now = self.clock.now();
         let is_alone = self.view.has_been_alone() && !self.company.is_expected(now);
         if !is_alone || self.role.is_client() || put.expected != Expected::Any {
-            return Stored::Elsewhere(put);
+            return Stored::Elsewhere(Box::new(put));
         }
         let period = Period::starting(now, put.deadline.unwrap_or(self.deadline()).min(OPERATION_MAX));
         let (version, visit, ttl) = match self.admit(&put) {
@@ -132,7 +132,7 @@ impl Shortcut {
                 Some(Ok(Served::Stored { version, usage })) => write.on_stored(&own, (version, usage)),
                 Some(Err(Refusal::Stale { .. })) if put.owner.is_none() => {
                     let deadline = Some(period.left(self.clock.now()));
-                    return Stored::Elsewhere(Put { deadline, ..put });
+                    return Stored::Elsewhere(Box::new(Put { deadline, ..put }));
                 }
                 Some(Err(refusal)) => write.on_refused(&own, refusal),
                 Some(Ok(_)) => write.on_failed(&own, Refusal::Unsupported),

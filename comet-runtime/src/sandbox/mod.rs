@@ -614,7 +614,7 @@ mod tests {
             let vm = Vm::new(Rc::default(), Backstop::StepsOnly, CallerAddresses::default());
             let vm = vm.expect("a VM can be made");
             while let Some(category) = vm.move_in() {
-                vm.open_turn(category, Turn::default());
+                vm.open_turn(category, Duration::ZERO, Turn::default());
                 if asks {
                     let op = Op::Lookup { key: Key::of(b"k") };
                     let request = Request { wait: 1, op, trail: Trail::default() };

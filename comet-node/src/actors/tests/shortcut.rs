@@ -32,6 +32,10 @@ fn put(replicas: u8) -> Put {
     }
 }
 
+fn elsewhere(put: Put) -> Stored {
+    Stored::Elsewhere(Box::new(put))
+}
+
 fn accepted() -> Result<Served, Refusal> {
     Ok(Served::Stored { version: version(1), usage: Usage::default() })
 }
@@ -193,18 +197,18 @@ fn a_put_is_left_to_the_coordinator_where_others_are_to_have_it() {
     paused(async {
         let (mut shortcut, objects) = shortcut(&[], ms(0), accepted()).await;
         let conditional = Put { expected: Expected::Absent, ..put(8) };
-        assert_eq!(shortcut.put(conditional.clone()).await, Stored::Elsewhere(conditional));
+        assert_eq!(shortcut.put(conditional.clone()).await, elsewhere(conditional));
         shortcut.company.has_peers = true;
-        assert_eq!(shortcut.put(put(8)).await, Stored::Elsewhere(put(8)), "it is cut off");
+        assert_eq!(shortcut.put(put(8)).await, elsewhere(put(8)), "it is cut off");
         shortcut.company.has_peers = false;
         shortcut.role.set(Role::Client);
-        assert_eq!(shortcut.put(put(8)).await, Stored::Elsewhere(put(8)), "it keeps nothing");
+        assert_eq!(shortcut.put(put(8)).await, elsewhere(put(8)), "it keeps nothing");
         shortcut.role.set(Role::Server);
         let (mut table, now) = (RoutingTable::new(node(0).id, TableConfig::default()), shortcut.clock.now());
         table.on_reached(node(1), now);
         shortcut.view.show(&table);
         shortcut.view.show(&RoutingTable::new(node(0).id, TableConfig::default()));
-        assert_eq!(shortcut.put(put(8)).await, Stored::Elsewhere(put(8)), "node 1 is missed");
+        assert_eq!(shortcut.put(put(8)).await, elsewhere(put(8)), "node 1 is missed");
         assert!(visits(&objects).await.is_empty());
     });
 }
@@ -214,7 +218,7 @@ fn a_put_that_was_outrun_by_another_clock_is_left_to_the_coordinator_and_to_the_
     paused(async {
         let (outrun, _) = shortcut(&[], ms(900), Err(Refusal::Stale { held_sequence: 9 })).await;
         let again = Put { deadline: Some(ms(4_100)), ..put(8) };
-        assert_eq!(outrun.put(put(8)).await, Stored::Elsewhere(again));
+        assert_eq!(outrun.put(put(8)).await, elsewhere(again));
         let (slow, _) = shortcut(&[], ms(900), accepted()).await;
         let hasty = Put { deadline: Some(ms(200)), ..put(8) };
         let (full, _) = shortcut(&[], ms(0), Err(Refusal::QuotaExceeded("full".into()))).await;
