@@ -20,13 +20,13 @@ use comet_runtime::{
     dht::{Answer, Expected, Get, GetReport, Put, PutReport, Read},
     visit::{Served, Visit},
 };
-use comet_store::{Version, content_hash};
+use comet_store::Version;
 
 use crate::{
     config::ReplicationConfig,
     operation::{
-        Admitted, Company, Gate, OPERATION_MAX, OwnRole, OwnSaid, Period, Plan, Purse, Sequence, Write,
-        WriteStep, request::object_of,
+        Admitted, Company, Gate, OwnRole, OwnSaid, Period, Plan, Purse, Sequence, Write, WriteStep,
+        request::object_of,
     },
     wire::Request,
 };
@@ -84,7 +84,7 @@ impl Shortcut {
             Ok(visit) => visit,
             Err(refusal) => return Reached::Over(Err(refusal)),
         };
-        let configured = self.deadline();
+        let configured = Duration::from_millis(self.replication.deadline_ms);
         let deadline = get.deadline.unwrap_or(configured).min(configured);
         match within(deadline, pin!(self.replica.serve_sent(now, *key, visit))).await {
             Some(Ok(Served::Got { value, version, active, usage, .. })) => {
@@ -120,7 +120,7 @@ impl Shortcut {
         if !is_alone || self.role.is_client() || put.expected != Expected::Any {
             return Stored::Elsewhere(Box::new(put));
         }
-        let period = Period::starting(now, put.deadline.unwrap_or(self.deadline()).min(OPERATION_MAX));
+        let period = Period::of_client(now, put.deadline, &self.replication);
         let (version, visit, ttl) = match self.admit(&put) {
             Ok(admitted) => admitted,
             Err(refusal) => return Stored::Over(Err(refusal)),
@@ -150,20 +150,14 @@ impl Shortcut {
     fn admit(&self, put: &Put) -> Result<(Version, Visit, Duration), Refusal> {
         let now_ms = self.clock.wall_ms();
         let sequence = put.owner.as_ref().map_or_else(|| self.sequence.next(now_ms), |(signed, _)| *signed);
-        let hash = content_hash(put.code.as_ref().map(|code| &code.hash), &put.data);
-        let version = Version { sequence, hash };
         let object = object_of(put.clone(), sequence, &self.replication);
         let ttl = Duration::from_secs(self.gate.granted_seconds(object.ttl_seconds));
         let mut purse = Purse::of_client(Plan::Equal(object.replicas.max(1).into()));
         let trail = purse.ask_own(self.own.id, 0).into();
-        match self.gate.admit(Request::Put { object, trail }, self.own, now_ms)? {
-            Admitted::Visit { visit: visit @ Visit::Put { .. }, .. } => Ok((version, visit, ttl)),
-            _ => Err(Refusal::Unsupported),
-        }
-    }
-
-    fn deadline(&self) -> Duration {
-        Duration::from_millis(self.replication.deadline_ms)
+        let admitted = self.gate.admit(Request::Put { object, trail }, self.own, now_ms)?;
+        let Admitted::Visit { visit, .. } = admitted else { return Err(Refusal::Unsupported) };
+        let Visit::Put { record, .. } = &visit else { return Err(Refusal::Unsupported) };
+        Ok((record.version, visit, ttl))
     }
 }
 

@@ -58,27 +58,20 @@ fn turns(criterion: &mut Criterion) {
 /// What it costs to keep the state of an object with five fields: the same handler where it leaves one of them as it was and
 /// where it changes it, and where the object has no fields at all.
 fn commits(criterion: &mut Criterion) {
-    let event = get();
     let fields = "aso.a, aso.b, aso.c, aso.d, aso.n = 'one', 2, 'three', {4, 5}, 0";
     for (name, fields, step) in [
         ("no fields", "local n = 0", "n = n + 1"),
         ("five fields, none changed", fields, "self.n = self.n + 0"),
         ("five fields, one changed", fields, "self.n = self.n + 1"),
     ] {
-        let pool = VmPool::new(Rc::default(), Backstop::WallClock);
-        let mut plan = blueprint();
-        plan.code = Code::new(format!("{fields}\nfunction aso:onGet() {step} end"));
-        let mut object = pool.activate(&plan, moment()).expect("it activates");
-        criterion.bench_function(&format!("a turn, {name}"), |bencher| {
-            bencher.iter(|| black_box(object.begin(1, &event, Trail::FRESH, moment())));
-        });
+        let code = format!("{fields}\nfunction aso:onGet() {step} end");
+        turn_of(criterion, &format!("a turn, {name}"), code);
     }
 }
 
 /// What it costs that the clock is read between instructions, as it is in every script that is not tiny: the
 /// same script with and without a comment of signs.
 fn paces(criterion: &mut Criterion) {
-    let event = get();
     let scripts = [
         ("empty handler", "function aso:onGet() end"),
         ("loop of 1,000", "function aso:onGet() local x = 0 for i = 1, 1000 do x = x + i end return x end"),
@@ -86,15 +79,19 @@ fn paces(criterion: &mut Criterion) {
     ];
     for (name, code) in scripts {
         for (pace, comment) in [("between calls", ""), ("between instructions", "-- ====================")] {
-            let pool = VmPool::new(Rc::default(), Backstop::WallClock);
-            let mut plan = blueprint();
-            plan.code = Code::new(format!("{comment}\n{code}"));
-            let mut object = pool.activate(&plan, moment()).expect("it activates");
-            criterion.bench_function(&format!("{name}, clock read {pace}"), |bencher| {
-                bencher.iter(|| black_box(object.begin(1, &event, Trail::FRESH, moment())));
-            });
+            turn_of(criterion, &format!("{name}, clock read {pace}"), format!("{comment}\n{code}"));
         }
     }
+}
+
+/// Gets of one object with this code, without an actor.
+fn turn_of(criterion: &mut Criterion, name: &str, code: String) {
+    let (event, pool) = (get(), VmPool::new(Rc::default(), Backstop::WallClock));
+    let plan = Blueprint { code: Code::new(code), ..blueprint() };
+    let mut object = pool.activate(&plan, moment()).expect("it activates");
+    criterion.bench_function(name, |bencher| {
+        bencher.iter(|| black_box(object.begin(1, &event, Trail::FRESH, moment())));
+    });
 }
 
 fn through_the_actor(criterion: &mut Criterion) {

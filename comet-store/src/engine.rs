@@ -141,9 +141,8 @@ impl Batch {
 
     /// The changes by table and key; `None` removes.
     pub(crate) fn changes(&self) -> impl Iterator<Item = (Table, &[u8], Option<&[u8]>)> {
-        let of_table = |(table, changes): (&Table, _)| (*table, changes);
-        self.tables.iter().map(of_table).flat_map(|(table, changes): (_, &Changes)| {
-            changes.iter().map(move |(key, value)| (table, key.as_slice(), value.as_deref()))
+        self.tables.iter().flat_map(|(table, changes)| {
+            changes.iter().map(|(key, value)| (*table, key.as_slice(), value.as_deref()))
         })
     }
 }

@@ -33,7 +33,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use super::{Carry, CheckSoon};
 use crate::{
     config::ReplicationConfig,
-    operation::{Company, Gate, OPERATION_MAX, OwnRole, OwnSaid, Pauses, Period, Rivals, Sequence},
+    operation::{Company, Gate, OwnRole, OwnSaid, Pauses, Period, Rivals, Sequence},
 };
 
 /// How often this node asks at most that the replicas of one object be seen to.
@@ -187,12 +187,10 @@ impl Coordinator {
     fn begin(&self, deadline: Option<Duration>) -> Result<Operation, Refusal> {
         let permit = Arc::clone(&self.running).try_acquire_owned();
         let permit = permit.map_err(|_| Refusal::Overloaded("the node".into()))?;
-        let configured = Duration::from_millis(self.replication.deadline_ms);
-        let length = deadline.unwrap_or(configured).min(OPERATION_MAX);
         Ok(Operation {
             access: Rc::clone(&self.access),
             replication: Rc::clone(&self.replication),
-            period: Period::starting(self.access.clock.now(), length),
+            period: Period::of_client(self.access.clock.now(), deadline, &self.replication),
             mended: Rc::clone(&self.mended),
             rivals: Rc::clone(&self.rivals),
             _permit: permit,

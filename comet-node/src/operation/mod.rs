@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use comet_runtime::Refusal;
 
-use crate::wire::Reply;
+use crate::{config::ReplicationConfig, wire::Reply};
 
 pub use company::Company;
 pub use gate::{Admitted, Gate};
@@ -45,7 +45,7 @@ pub use sequence::Sequence;
 pub use write::{Write, WriteOutcome, WriteStep};
 
 /// The longest that a client's operation may take.
-pub const OPERATION_MAX: Duration = Duration::from_secs(60);
+const OPERATION_MAX: Duration = Duration::from_secs(60);
 
 /// From when to when an operation runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +80,12 @@ impl Period {
     /// `length` from `now` on.
     pub fn starting(now: Instant, length: Duration) -> Self {
         Self { began: now, deadline: now + length }
+    }
+
+    /// That of a client's operation that begins now: as long as the client wants, or else as is configured.
+    pub fn of_client(now: Instant, wanted: Option<Duration>, config: &ReplicationConfig) -> Self {
+        let configured = Duration::from_millis(config.deadline_ms);
+        Self::starting(now, wanted.unwrap_or(configured).min(OPERATION_MAX))
     }
 
     /// What is left of it.

@@ -1,9 +1,6 @@
 //! Puts with a condition, through a coordinator and a real courier: who is asked to wait, and what follows.
 
-use comet_runtime::{
-    Value,
-    dht::{Expected, Put, PutReport},
-};
+use comet_runtime::dht::PutReport;
 
 use super::*;
 use crate::actors::PutObject;
@@ -16,18 +13,7 @@ fn held() -> Version {
 }
 
 fn put(expected: Expected) -> PutObject {
-    let data = Value::from("hello").encode();
-    PutObject(Put {
-        key: key(),
-        data,
-        code: None,
-        publication: None,
-        ttl: None,
-        replicas: Some(3),
-        owner: None,
-        expected,
-        deadline: None,
-    })
+    PutObject(Put { expected, ..hello(3) })
 }
 
 fn noting(n: u8) -> (Contact, Manner) {

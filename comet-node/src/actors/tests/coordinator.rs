@@ -2,7 +2,7 @@
 
 use comet_runtime::{
     Value,
-    dht::{Delete, Expected, Get, Put, Read},
+    dht::{Delete, Get, Read},
 };
 
 use super::*;
@@ -13,18 +13,7 @@ use crate::{
 };
 
 fn put(replicas: u8) -> PutObject {
-    let data = Value::from("hello").encode();
-    PutObject(Put {
-        key: key(),
-        data,
-        code: None,
-        publication: None,
-        ttl: None,
-        replicas: Some(replicas),
-        owner: None,
-        expected: Expected::Any,
-        deadline: None,
-    })
+    PutObject(hello(replicas))
 }
 
 fn get(read: Read) -> GetObject {

@@ -26,9 +26,9 @@ use comet_routing::{
     clock::Clock,
 };
 use comet_runtime::{
-    Limits, Refusal,
+    Limits, Refusal, Value,
     actors::{Deliver, Directory, Replica},
-    dht::Usage,
+    dht::{Expected, Put, Usage},
     visit::{Served, Visit},
 };
 use comet_store::{StoreConfig, Version};
@@ -84,6 +84,21 @@ fn version(n: u64) -> Version {
 
 fn stored() -> Reply {
     Reply::Stored { version: version(1), usage: Usage::default() }
+}
+
+/// A put of a plain value that belongs to nobody.
+fn hello(replicas: u8) -> Put {
+    Put {
+        key: key(),
+        data: Value::from("hello").encode(),
+        code: None,
+        publication: None,
+        ttl: None,
+        replicas: Some(replicas),
+        owner: None,
+        expected: Expected::Any,
+        deadline: None,
+    }
 }
 
 fn gate() -> Arc<Gate> {

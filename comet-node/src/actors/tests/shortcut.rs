@@ -18,20 +18,6 @@ fn get() -> Get {
     Get { key: key(), payload: None, read: Read::First, deadline: None }
 }
 
-fn put(replicas: u8) -> Put {
-    Put {
-        key: key(),
-        data: Value::from("hello").encode(),
-        code: None,
-        publication: None,
-        ttl: None,
-        replicas: Some(replicas),
-        owner: None,
-        expected: Expected::Any,
-        deadline: None,
-    }
-}
-
 fn elsewhere(put: Put) -> Stored {
     Stored::Elsewhere(Box::new(put))
 }
@@ -179,11 +165,11 @@ fn a_node_that_was_always_alone_stores_a_put_as_its_coordinator_would() {
     paused(async {
         for replicas in [1, 8] {
             let (shortcut, objects) = shortcut(&[], ms(0), accepted()).await;
-            let Stored::Over(report) = shortcut.put(put(replicas)).await else {
+            let Stored::Over(report) = shortcut.put(hello(replicas)).await else {
                 panic!("nobody else has it")
             };
             let station = Station::start(node(0), [], |_| {});
-            assert_eq!(report, station.coordinator.send(PutObject(put(replicas))).await.unwrap());
+            assert_eq!(report, station.coordinator.send(PutObject(hello(replicas))).await.unwrap());
             let (ours, theirs) = (visits(&objects).await, visits(&station.objects).await);
             let [(_, Visit::Put { trail, record, .. })] = ours.as_slice() else { panic!("{ours:?}") };
             let [(_, Visit::Put { trail: other, .. })] = theirs.as_slice() else { panic!("{theirs:?}") };
@@ -196,19 +182,19 @@ fn a_node_that_was_always_alone_stores_a_put_as_its_coordinator_would() {
 fn a_put_is_left_to_the_coordinator_where_others_are_to_have_it() {
     paused(async {
         let (mut shortcut, objects) = shortcut(&[], ms(0), accepted()).await;
-        let conditional = Put { expected: Expected::Absent, ..put(8) };
+        let conditional = Put { expected: Expected::Absent, ..hello(8) };
         assert_eq!(shortcut.put(conditional.clone()).await, elsewhere(conditional));
         shortcut.company.has_peers = true;
-        assert_eq!(shortcut.put(put(8)).await, elsewhere(put(8)), "it is cut off");
+        assert_eq!(shortcut.put(hello(8)).await, elsewhere(hello(8)), "it is cut off");
         shortcut.company.has_peers = false;
         shortcut.role.set(Role::Client);
-        assert_eq!(shortcut.put(put(8)).await, elsewhere(put(8)), "it keeps nothing");
+        assert_eq!(shortcut.put(hello(8)).await, elsewhere(hello(8)), "it keeps nothing");
         shortcut.role.set(Role::Server);
         let (mut table, now) = (RoutingTable::new(node(0).id, TableConfig::default()), shortcut.clock.now());
         table.on_reached(node(1), now);
         shortcut.view.show(&table);
         shortcut.view.show(&RoutingTable::new(node(0).id, TableConfig::default()));
-        assert_eq!(shortcut.put(put(8)).await, elsewhere(put(8)), "node 1 is missed");
+        assert_eq!(shortcut.put(hello(8)).await, elsewhere(hello(8)), "node 1 is missed");
         assert!(visits(&objects).await.is_empty());
     });
 }
@@ -217,12 +203,12 @@ fn a_put_is_left_to_the_coordinator_where_others_are_to_have_it() {
 fn a_put_that_was_outrun_by_another_clock_is_left_to_the_coordinator_and_to_the_time_that_is_left() {
     paused(async {
         let (outrun, _) = shortcut(&[], ms(900), Err(Refusal::Stale { held_sequence: 9 })).await;
-        let again = Put { deadline: Some(ms(4_100)), ..put(8) };
-        assert_eq!(outrun.put(put(8)).await, elsewhere(again));
+        let again = Put { deadline: Some(ms(4_100)), ..hello(8) };
+        assert_eq!(outrun.put(hello(8)).await, elsewhere(again));
         let (slow, _) = shortcut(&[], ms(900), accepted()).await;
-        let hasty = Put { deadline: Some(ms(200)), ..put(8) };
+        let hasty = Put { deadline: Some(ms(200)), ..hello(8) };
         let (full, _) = shortcut(&[], ms(0), Err(Refusal::QuotaExceeded("full".into()))).await;
-        for refused in [slow.put(hasty).await, full.put(put(8)).await] {
+        for refused in [slow.put(hasty).await, full.put(hello(8)).await] {
             let no_quorum =
                 matches!(refused, Stored::Over(Err(Refusal::NoQuorum { stored: 0, wanted: 1, .. })));
             assert!(no_quorum, "{refused:?}");
