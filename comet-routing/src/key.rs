@@ -154,7 +154,8 @@ impl Distance {
 }
 
 fn hash(tag: &[u8], parts: &[&[u8]]) -> [u8; 32] {
-    let mut input = tag.to_vec();
+    let mut input = Vec::with_capacity(tag.len() + parts.iter().map(|part| part.len()).sum::<usize>());
+    input.extend_from_slice(tag);
     for part in parts {
         input.extend_from_slice(part);
     }

@@ -81,6 +81,7 @@ pub struct CpuAccounts<K> {
     rate: CpuRate,
     accounts_max: usize,
     used: BTreeMap<K, CpuBucket>,
+    /// When each account is full at the earliest: whoever uses more since puts that off, which is noted when it is looked at.
     by_full_ms: BTreeSet<(WallMs, K)>,
 }
 
@@ -96,13 +97,13 @@ impl<K: Copy + Ord> CpuAccounts<K> {
         if cost.is_zero() {
             return;
         }
-        let mut bucket = self.remove(&user).unwrap_or_else(|| CpuBucket::full(self.rate, now));
-        bucket.charge(cost, self.rate, now);
-        while let Some((full_ms, first)) = self.by_full_ms.first().copied()
-            && (full_ms <= now || self.used.len() >= self.accounts_max)
-        {
-            self.remove(&first);
+        if let Some(bucket) = self.used.get_mut(&user) {
+            bucket.charge(cost, self.rate, now);
+            return self.shrink(self.accounts_max, now);
         }
+        self.shrink(self.accounts_max.saturating_sub(1), now);
+        let mut bucket = CpuBucket::full(self.rate, now);
+        bucket.charge(cost, self.rate, now);
         self.by_full_ms.insert((bucket.full_ms(self.rate), user));
         self.used.insert(user, bucket);
     }
@@ -117,10 +118,17 @@ impl<K: Copy + Ord> CpuAccounts<K> {
         self.used.get(user).map_or(Duration::ZERO, |bucket| bucket.used(self.rate, now))
     }
 
-    fn remove(&mut self, user: &K) -> Option<CpuBucket> {
-        let bucket = self.used.remove(user)?;
-        self.by_full_ms.remove(&(bucket.full_ms(self.rate), *user));
-        Some(bucket)
+    /// Forgets whoever has everything back, and then those who will have it first, until so many accounts are left.
+    fn shrink(&mut self, accounts_max: usize, now: WallMs) {
+        while let Some((noted_ms, first)) = self.by_full_ms.first().copied()
+            && (noted_ms <= now || self.used.len() > accounts_max)
+        {
+            self.by_full_ms.pop_first();
+            match self.used.get(&first).map(|bucket| bucket.full_ms(self.rate)) {
+                Some(full_ms) if full_ms > noted_ms => drop(self.by_full_ms.insert((full_ms, first))),
+                _ => drop(self.used.remove(&first)),
+            }
+        }
     }
 }
 
@@ -169,6 +177,16 @@ mod tests {
         assert_eq!(used, [TURN * 3, Duration::ZERO, TURN * 2]);
         accounts.charge('d', TURN, DAY_MS);
         assert_eq!(accounts.used.len(), 1, "who has everything back needs no account");
+    }
+
+    #[test]
+    fn what_is_used_later_counts_for_who_is_forgotten() {
+        let mut accounts = CpuAccounts::new(CpuRate::daily(10), 2);
+        for (user, turns) in [('a', 1), ('b', 2), ('a', 2), ('c', 1)] {
+            accounts.charge(user, TURN * turns, 0);
+        }
+        let used = ['a', 'b', 'c'].map(|user| accounts.used(&user, 0));
+        assert_eq!(used, [TURN * 3, Duration::ZERO, TURN]);
     }
 
     proptest! {

@@ -30,7 +30,7 @@ pub struct Limits {
     pub turn_alloc_bytes: usize,
     /// Waits for the network that one object may have open.
     pub waits: usize,
-    /// Events that may queue for one object before it answers `overloaded`.
+    /// Runs of one object that may wait for the network at the same time, and visits that may wait until its arrival is decided.
     pub queue: usize,
     /// Messages that one object may send in one timer interval, one for each node that is asked.
     pub messages: u32,

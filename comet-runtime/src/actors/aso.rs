@@ -45,6 +45,9 @@ use crate::{
 /// A visit that follows another one sooner than this does not count for who leaves memory first.
 const VISIT_NOTED: Duration = Duration::from_secs(1);
 
+/// Visits that may wait for an object's turn; how long they may is a matter of patience.
+const MAILBOX_MAX: usize = 4_096;
+
 /// How long an object's turns may take together before the others on its thread have theirs. A mailbox hands out
 /// messages for as long as it has any, and that of a popular object may never be empty.
 pub(super) const SLICE: Duration = Duration::from_millis(5);
@@ -318,7 +321,7 @@ impl Actor for Aso {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(self.shared.pool.limits().queue);
+        ctx.set_mailbox_capacity(MAILBOX_MAX);
         match self.arrival.take() {
             Some(arrival) => self.begin_arrival(*arrival, ctx),
             None => self.obey_policy(ctx),

@@ -43,10 +43,6 @@ impl Directory {
         self.active.contains_key(key)
     }
 
-    pub(super) fn find(&self, key: &Key) -> Option<Addr<Aso>> {
-        self.active.get(key).map(|entry| entry.value().clone())
-    }
-
     pub(super) fn enter(&self, key: Key, object: Addr<Aso>) {
         self.active.insert(key, object);
     }
@@ -54,6 +50,20 @@ impl Directory {
     /// Takes out an object that has stopped; a successor under the same key stays.
     pub(super) fn remove_stopped(&self, key: &Key) {
         self.active.remove_if(key, |_, object| !object.connected());
+    }
+}
+
+/// How far a visit has come.
+enum Begun {
+    /// It is over.
+    Served(Result<Served, Refusal>),
+    /// It waits for its turn. What is dropped without an answer was never begun.
+    Sent(oneshot::Receiver<Result<Served, Refusal>>),
+}
+
+impl Begun {
+    fn refused(refusal: Refusal) -> Self {
+        Self::Served(Err(refusal))
     }
 }
 
@@ -96,37 +106,47 @@ impl Replica {
     /// Carries out a visit that was sent at this time.
     pub async fn serve_sent(&self, sent: Instant, key: Key, visit: Visit) -> Result<Served, Refusal> {
         for _ in 0..ATTEMPTS_MAX {
-            let object = self.directory.find(&key);
-            if object.is_none()
-                && let Some(served) = self.serve_plain(&key, &visit)
-            {
-                return served;
-            }
-            let (reply, outcome) = oneshot::channel();
-            let deliver = Deliver { key, visit: visit.clone(), sent, reply };
-            self.send(object, deliver)?;
-            if let Ok(result) = outcome.await {
-                return result;
+            match self.begin(sent, key, &visit) {
+                Begun::Served(served) => return served,
+                Begun::Sent(outcome) => {
+                    if let Ok(served) = outcome.await {
+                        return served;
+                    }
+                }
             }
         }
         Err(Refusal::Stopping("the object".into()))
     }
 
-    /// Sends a visit to its object or, if that is not active, to its shard.
-    fn send(&self, object: Option<Addr<Aso>>, deliver: Deliver) -> Result<(), Refusal> {
-        let deliver = match object {
-            None => deliver,
-            Some(object) => match object.try_send(deliver) {
-                Ok(()) => return Ok(()),
-                Err(SendError::Full(_)) => return Err(Refusal::Overloaded("the object".into())),
-                Err(SendError::Closed(deliver)) => deliver,
+    /// Serves a visit at once or sends it to its object or, if that is not active, to its shard.
+    ///
+    /// An address is used where it lies in the directory: a copy of it would have a place in the mailbox to itself, so that the
+    /// mailbox were never full.
+    fn begin(&self, sent: Instant, key: Key, visit: &Visit) -> Begun {
+        let deliver = |visit| {
+            let (reply, outcome) = oneshot::channel();
+            (Deliver { key, visit, sent, reply }, Begun::Sent(outcome))
+        };
+        let (deliver, begun) = match self.directory.active.get(&key) {
+            Some(object) => {
+                let (deliver, begun) = deliver(visit.clone());
+                match object.try_send(deliver) {
+                    Ok(()) => return begun,
+                    Err(SendError::Full(_)) => return Begun::refused(Refusal::Overloaded("the object".into())),
+                    Err(SendError::Closed(deliver)) => (deliver, begun),
+                }
+            }
+            None => match self.serve_plain(&key, visit) {
+                Some(served) => return Begun::Served(served),
+                None => deliver(visit.clone()),
             },
         };
-        let shard = &self.shards[Self::shard_of(&deliver.key, self.shards.len())];
-        shard.try_send(deliver).map_err(|refused| match refused {
-            SendError::Full(_) => Refusal::Overloaded("the node".into()),
-            SendError::Closed(_) => Refusal::Stopping("the node".into()),
-        })
+        let shard = &self.shards[Self::shard_of(&key, self.shards.len())];
+        match shard.try_send(deliver) {
+            Ok(()) => begun,
+            Err(SendError::Full(_)) => Begun::refused(Refusal::Overloaded("the node".into())),
+            Err(SendError::Closed(_)) => Begun::refused(Refusal::Stopping("the node".into())),
+        }
     }
 
     /// A get of a plain value, or of nothing, is answered from the store at once.

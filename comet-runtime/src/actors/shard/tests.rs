@@ -208,6 +208,25 @@ async fn a_plain_value_wakes_nobody() {
 }
 
 #[actix::test]
+async fn for_the_turn_of_one_object_no_more_visits_wait_than_its_mailbox_holds() {
+    let world = World::new(10);
+    world.put("a", 1, Some(COUNTER)).await.expect("it is stored");
+    let visit = Visit::Get { caller: caller(), payload: None, trail: Trail::FRESH };
+    let get = |_| {
+        let (replica, visit) = (world.replica.clone(), visit.clone());
+        actix::spawn(async move { replica.serve(Key::of("a"), visit).await })
+    };
+    let gets: Vec<_> = (0..5_000).map(get).collect();
+    let mut heard = Vec::new();
+    for get in gets {
+        heard.push(get.await.expect("it ends"));
+    }
+    let (served, refused): (Vec<_>, Vec<_>) = heard.into_iter().partition(Result::is_ok);
+    assert!((4_096..4_200).contains(&served.len()), "{} are served", served.len());
+    assert!(refused.iter().all(|refused| *refused == Err(Refusal::Overloaded("the object".into()))));
+}
+
+#[actix::test]
 async fn a_visit_behind_a_failing_turn_is_served_by_the_restored_object() {
     let world = World::new(10);
     world.put("a", 1, Some(COUNTER)).await.expect("it is stored");
