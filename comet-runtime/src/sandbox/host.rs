@@ -328,24 +328,24 @@ fn lend_crypto(lua: &Lua, host: &Rc<Host>, out: &Table) -> mlua::Result<()> {
 fn lend_network(lua: &Lua, host: &Rc<Host>, marshal: &Rc<Marshal>, out: &Table) -> mlua::Result<()> {
     let (lent, marshal) = (host.clone(), marshal.clone());
     let of = (lent.clone(), marshal.clone());
-    let get = move |(key, nodes, payload, callback): &Args| {
+    let get = move |lua: &Lua, (key, nodes, payload, callback): &Args| {
         let (host, marshal) = (&of.0, &of.1);
         let key = key_of(key, "get")?;
-        let nodes = nodes_of(marshal, nodes, "get")?;
-        let payload = value_of(marshal, host, payload, "get: the payload")?;
+        let nodes = nodes_of(lua, marshal, nodes, "get")?;
+        let payload = value_of(lua, marshal, host, payload, "get: the payload")?;
         let payload = (payload != Value::Nil).then_some(payload);
         host.request(Op::Get { key, nodes, payload }, callback_of(callback, "get")?)
     };
-    out.set("get", lua.create_function(move |_, args| Ok(answer(get(&args))))?)?;
+    out.set("get", lua.create_function(move |lua, args| Ok(answer(get(lua, &args))))?)?;
     let of = (lent.clone(), marshal);
-    let put = move |(key, data, nodes, callback): &Args| {
+    let put = move |lua: &Lua, (key, data, nodes, callback): &Args| {
         let (host, marshal) = (&of.0, &of.1);
         let key = key_of(key, "put")?;
-        let nodes = nodes_of(marshal, nodes, "put")?;
+        let nodes = nodes_of(lua, marshal, nodes, "put")?;
         let callback = callback_of(callback, "put")?;
-        host.request(put_op(marshal, host, key, data, nodes)?, callback)
+        host.request(put_op(lua, marshal, host, key, data, nodes)?, callback)
     };
-    out.set("put", lua.create_function(move |_, args| Ok(answer(put(&args))))?)?;
+    out.set("put", lua.create_function(move |lua, args| Ok(answer(put(lua, &args))))?)?;
     let lookup = move |(key, callback): &(LuaValue, LuaValue)| {
         let key = key_of(key, "lookup")?;
         lent.request(Op::Lookup { key }, callback_of(callback, "lookup")?)
@@ -354,7 +354,14 @@ fn lend_network(lua: &Lua, host: &Rc<Host>, marshal: &Rc<Marshal>, out: &Table) 
 }
 
 /// A put of the object itself to its own key is a copy, a put of nil a deletion, anything else a write.
-fn put_op(marshal: &Marshal, host: &Host, key: Key, data: &LuaValue, nodes: Nodes) -> Result<Op, String> {
+fn put_op(
+    lua: &Lua,
+    marshal: &Marshal,
+    host: &Host,
+    key: Key,
+    data: &LuaValue,
+    nodes: Nodes,
+) -> Result<Op, String> {
     let copies_itself = host
         .scoped(|_, scope| {
             matches!(data, LuaValue::Table(table) if table.to_pointer() == scope.aso).then_some(scope.key)
@@ -364,7 +371,9 @@ fn put_op(marshal: &Marshal, host: &Host, key: Key, data: &LuaValue, nodes: Node
         (_, Some(own)) if own == key => Ok(Op::Copy { nodes }),
         (_, Some(_)) => Err("put: an object can copy itself only to its own key".into()),
         (LuaValue::Nil, None) => Ok(Op::Delete { key, nodes }),
-        (data, None) => Ok(Op::Put { key, data: value_of(marshal, host, data, "put: the data")?, nodes }),
+        (data, None) => {
+            Ok(Op::Put { key, data: value_of(lua, marshal, host, data, "put: the data")?, nodes })
+        }
     }
 }
 
@@ -380,7 +389,7 @@ fn key_of(value: &LuaValue, call: &str) -> Result<Key, String> {
     }
 }
 
-fn nodes_of(marshal: &Marshal, value: &LuaValue, call: &str) -> Result<Nodes, String> {
+fn nodes_of(lua: &Lua, marshal: &Marshal, value: &LuaValue, call: &str) -> Result<Nodes, String> {
     let refuse = || format!("{call}: nodes must be a list of at most {NODES_MAX} nodes, or their number");
     match value {
         LuaValue::Nil => Ok(Nodes::Closest),
@@ -389,11 +398,11 @@ fn nodes_of(marshal: &Marshal, value: &LuaValue, call: &str) -> Result<Nodes, St
             _ => Err(refuse()),
         },
         LuaValue::Table(table) if marshal.is_node(table) => {
-            Ok(Nodes::These(vec![marshal.read_node(table).map_err(|fault| fault.of("the node"))?]))
+            Ok(Nodes::These(vec![marshal.read_node(lua, table).map_err(|fault| fault.of("the node"))?]))
         }
         LuaValue::Table(table) if table.raw_len() <= NODES_MAX => (1..=table.raw_len())
             .map(|i| match table.raw_get(i) {
-                Ok(LuaValue::Table(node)) => marshal.read_node(&node).map_err(|_| refuse()),
+                Ok(LuaValue::Table(node)) => marshal.read_node(lua, &node).map_err(|_| refuse()),
                 _ => Err(refuse()),
             })
             .collect::<Result<_, _>>()
@@ -402,9 +411,15 @@ fn nodes_of(marshal: &Marshal, value: &LuaValue, call: &str) -> Result<Nodes, St
     }
 }
 
-fn value_of(marshal: &Marshal, host: &Host, value: &LuaValue, what: &str) -> Result<Value, String> {
+fn value_of(
+    lua: &Lua,
+    marshal: &Marshal,
+    host: &Host,
+    value: &LuaValue,
+    what: &str,
+) -> Result<Value, String> {
     let bounds = host.scoped(|_, scope| scope.limits.value_bounds()).ok_or("no turn is running")?;
-    marshal.read(value, bounds, |work| host.meter.charge(work)).map_err(|fault| fault.of(what))
+    marshal.read(lua, value, bounds, |work| host.meter.charge(work)).map_err(|fault| fault.of(what))
 }
 
 fn callback_of(value: &LuaValue, call: &str) -> Result<Option<Function>, String> {

@@ -5,15 +5,20 @@
 
 use std::{
     collections::HashMap,
-    ffi::c_void,
+    ffi::{c_int, c_void},
     fmt,
     net::{IpAddr, SocketAddr},
+    str::FromStr,
 };
 
 use comet_routing::{Contact, KEY_BYTES, NodeId};
 use mlua::{Lua, Table, Value as LuaValue};
 
-use super::{pace, text::clean};
+use super::{
+    pace,
+    seen::{self, Seen, SeenTable},
+    text::clean,
+};
 use crate::{
     Value,
     codec::{self, Bounds, ELEMENTS_MAX},
@@ -51,10 +56,10 @@ impl Fault {
         Self { path: String::new(), what: what.into() }
     }
 
-    fn below(mut self, key: &LuaValue) -> Self {
+    fn below(mut self, key: Seen<'_>) -> Self {
         let step = match key {
-            LuaValue::String(name) => format!(".{}", clean(&name.to_string_lossy(), PATH_STEP_BYTES_MAX)),
-            LuaValue::Integer(n) => format!("[{n}]"),
+            Seen::Str(name) => format!(".{}", clean(&String::from_utf8_lossy(name), PATH_STEP_BYTES_MAX)),
+            Seen::Int(n) => format!("[{n}]"),
             other => format!("[{}]", other.type_name()),
         };
         self.path.insert_str(0, &step);
@@ -73,10 +78,18 @@ impl fmt::Display for Fault {
     }
 }
 
+impl From<mlua::Error> for Fault {
+    fn from(error: mlua::Error) -> Self {
+        Self::new(format!("cannot be read: {error}"))
+    }
+}
+
 /// Carries values in and out of one VM; owns the tables that stand for nodes there.
 #[derive(Clone)]
 pub(crate) struct Marshal {
     node_meta: Table,
+    /// Where that is in memory.
+    node_meta_address: *const c_void,
     interned: Table,
 }
 
@@ -87,7 +100,8 @@ impl Marshal {
         weak.set("__mode", "v")?;
         let interned = lua.create_table()?;
         interned.set_metatable(Some(weak))?;
-        Ok(Self { node_meta: lua.create_table()?, interned })
+        let node_meta = lua.create_table()?;
+        Ok(Self { node_meta_address: node_meta.to_pointer(), node_meta, interned })
     }
 
     /// The metatable of every node table.
@@ -134,7 +148,7 @@ impl Marshal {
         name[KEY_BYTES] = is_veiled(node).into();
         let id = lua.create_string(name)?;
         if let Some(known) = self.interned.raw_get::<Option<Table>>(&id)? {
-            self.move_node(&known, node)?;
+            self.move_node(lua, &known, node)?;
             return Ok(known);
         }
         let made = lua.create_table_with_capacity(0, 3)?;
@@ -148,8 +162,8 @@ impl Marshal {
     }
 
     /// Follows a node to a new address, so that one id never stands for two tables.
-    fn move_node(&self, table: &Table, node: &Contact) -> mlua::Result<()> {
-        if self.read_node(table).is_ok_and(|known| known.addr == node.addr) {
+    fn move_node(&self, lua: &Lua, table: &Table, node: &Contact) -> mlua::Result<()> {
+        if self.read_node(lua, table).is_ok_and(|known| known.addr == node.addr) {
             return Ok(());
         }
         table.set_readonly(false);
@@ -161,33 +175,29 @@ impl Marshal {
 
     /// True if this table is a node made by the host.
     pub(crate) fn is_node(&self, table: &Table) -> bool {
-        table.metatable().is_some_and(|meta| meta.to_pointer() == self.node_meta.to_pointer())
+        table.metatable().is_some_and(|meta| meta.to_pointer() == self.node_meta_address)
     }
 
     /// The contact that a node table stands for.
-    pub(crate) fn read_node(&self, table: &Table) -> Result<Contact, Fault> {
+    pub(crate) fn read_node(&self, lua: &Lua, table: &Table) -> Result<Contact, Fault> {
         if !self.is_node(table) {
             return Err(Fault::new("is not a node"));
         }
-        let read = || -> Option<Contact> {
-            let id: NodeId = table.raw_get::<String>("id").ok()?.parse().ok()?;
-            let ip: IpAddr = table.raw_get::<String>("ip").ok()?.parse().ok()?;
-            Some(Contact::new(id, SocketAddr::new(ip, table.raw_get("port").ok()?)))
-        };
-        read().ok_or_else(|| Fault::new("is a damaged node"))
+        seen::look_into(lua, table, node_in)?
     }
 
     /// Reads a Lua value by way of its encoding, so that there is one walk over Lua tables and not two. Says
     /// how much work that was, also where it failed.
     pub(crate) fn read(
         &self,
+        lua: &Lua,
         value: &LuaValue,
         bounds: Bounds,
         charge: impl FnOnce(u64),
     ) -> Result<Value, Fault> {
         let mut out = Vec::new();
         let mut encoder = Encoder::new(self, bounds, &mut out);
-        let encoded = encoder.value(value, 0);
+        let encoded = encoder.root(lua, value);
         let entries = encoder.visited.saturating_add(encoder.elements);
         let bytes_work = (out.len() as u64).saturating_mul(WORK_PER_BYTE);
         charge((entries.saturating_mul(WORK_PER_ENTRY) as u64).saturating_add(bytes_work));
@@ -196,14 +206,21 @@ impl Marshal {
     }
 
     /// Appends the encoding of a Lua value.
-    pub(crate) fn encode(&self, value: &LuaValue, bounds: Bounds, out: &mut Vec<u8>) -> Result<(), Fault> {
-        Encoder::new(self, bounds, out).value(value, 0)
+    pub(crate) fn encode(
+        &self,
+        lua: &Lua,
+        value: &LuaValue,
+        bounds: Bounds,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
+        Encoder::new(self, bounds, out).root(lua, value)
     }
 
     /// Appends the encoding of an object's state: every field of its table that is not a function, but for
     /// `value` where that still is what was put. Returns the fields that its policy is made of.
     pub(crate) fn encode_state(
         &self,
+        lua: &Lua,
         aso: &Table,
         value_as_put: Option<&LuaValue>,
         bounds: Bounds,
@@ -211,26 +228,28 @@ impl Marshal {
     ) -> Result<PolicyFields, Fault> {
         let mut encoder = Encoder::new(self, bounds, out);
         let (mut fields, mut has_value, mut policy) = (0_usize, false, PolicyFields::default());
-        encoder.entries(aso, |encoder, key, value| {
-            let LuaValue::String(name) = &key else {
-                if value.is_function() {
+        seen::look_into(lua, aso, |aso| {
+            encoder.entries(aso, |encoder, key, value| {
+                let is_function = matches!(value, Seen::Function);
+                let Seen::Str(name) = key else {
+                    if is_function {
+                        return Ok(());
+                    }
+                    fields = fields.saturating_add(1);
+                    return encoder.entry(key, value, 0);
+                };
+                policy.note(name, value);
+                let is_value = name == VALUE_FIELD.as_bytes();
+                has_value |= is_value;
+                if is_function || is_value && value_as_put.is_some_and(|put| same(put, value)) {
                     return Ok(());
                 }
                 fields = fields.saturating_add(1);
-                return encoder.entry(&key, &value, 0);
-            };
-            let name = name.as_bytes();
-            policy.note(&name, &value);
-            let is_value = *name == *VALUE_FIELD.as_bytes();
-            has_value |= is_value;
-            if value.is_function() || is_value && value_as_put.is_some_and(|put| same(put, &value)) {
-                return Ok(());
-            }
-            fields = fields.saturating_add(1);
-            codec::write_str(encoder.out, &name);
-            encoder.weigh()?;
-            encoder.value(&value, 1).map_err(|fault| fault.below(&key))
-        })?;
+                codec::write_str(encoder.out, name);
+                encoder.weigh()?;
+                encoder.value(value, 1).map_err(|fault| fault.below(key))
+            })
+        })??;
         if value_as_put.is_some_and(|put| !put.is_nil()) && !has_value {
             fields = fields.saturating_add(1);
             codec::write_str(encoder.out, VALUE_FIELD.as_bytes());
@@ -244,12 +263,49 @@ impl Marshal {
     }
 }
 
+/// The contact that this node stands for.
+fn node_in(table: SeenTable<'_>) -> Result<Contact, Fault> {
+    fn parsed<T: FromStr>(text: &[u8]) -> Option<T> {
+        std::str::from_utf8(text).ok()?.parse().ok()
+    }
+    let (mut id, mut ip, mut port) = (None, None, None);
+    table.entries(|key, value| {
+        match (key, value) {
+            (Seen::Str(b"id"), Seen::Str(text)) => id = parsed::<NodeId>(text),
+            (Seen::Str(b"ip"), Seen::Str(text)) => ip = parsed::<IpAddr>(text),
+            (Seen::Str(b"port"), Seen::Int(n)) => port = u16::try_from(n).ok(),
+            _ => {}
+        }
+        Ok::<_, Fault>(())
+    })?;
+    match (id, ip, port) {
+        (Some(id), Some(ip), Some(port)) => Ok(Contact::new(id, SocketAddr::new(ip, port))),
+        _ => Err(Fault::new("is a damaged node")),
+    }
+}
+
 /// True if a handler cannot have changed one into the other. Tables can change inside, so they never are.
-fn same(put: &LuaValue, now: &LuaValue) -> bool {
+fn same(put: &LuaValue, now: Seen<'_>) -> bool {
     match (put, now) {
-        (LuaValue::Table(_), _) => false,
-        (LuaValue::String(a), LuaValue::String(b)) => a.to_pointer() == b.to_pointer(),
-        (a, b) => a == b,
+        // Equal strings of one VM are one string.
+        (LuaValue::String(put), Seen::Str(now)) => put.as_bytes().as_ptr() == now.as_ptr(),
+        (LuaValue::Boolean(put), Seen::Bool(now)) => *put == now,
+        (put, Seen::Int(now)) => *put == LuaValue::Integer(now),
+        (put, Seen::Float(now)) => *put == LuaValue::Number(now),
+        _ => false,
+    }
+}
+
+/// Why the length of a list is not known.
+enum NoList {
+    /// It is another kind of table.
+    Other,
+    Unreadable(mlua::Error),
+}
+
+impl From<mlua::Error> for NoList {
+    fn from(error: mlua::Error) -> Self {
+        Self::Unreadable(error)
     }
 }
 
@@ -283,20 +339,32 @@ impl<'a> Encoder<'a> {
         Self { marshal, bounds, start, elements: 0, visited: 0, deepest: 0, remembered: HashMap::new(), out }
     }
 
-    fn value(&mut self, value: &LuaValue, depth: usize) -> Result<(), Fault> {
+    fn root(&mut self, lua: &Lua, value: &LuaValue) -> Result<(), Fault> {
         match value {
-            LuaValue::Nil => codec::write_nil(self.out),
-            LuaValue::Boolean(b) => codec::write_bool(self.out, *b),
-            LuaValue::Integer(n) => codec::write_int(self.out, *n),
-            LuaValue::Number(n) => codec::write_float(self.out, *n),
-            LuaValue::String(text) => codec::write_str(self.out, &text.as_bytes()),
-            LuaValue::Table(table) if self.marshal.is_node(table) => {
-                codec::write_node(self.out, &self.marshal.read_node(table)?);
+            LuaValue::Table(table) => seen::look_into(lua, table, |table| self.value(Seen::Table(table), 0))?,
+            LuaValue::String(text) => self.value(Seen::Str(&text.as_bytes()), 0),
+            other => self.value(Seen::without_contents(other), 0),
+        }
+    }
+
+    fn value(&mut self, value: Seen<'_>, depth: usize) -> Result<(), Fault> {
+        match value {
+            Seen::Nil => codec::write_nil(self.out),
+            Seen::Bool(b) => codec::write_bool(self.out, b),
+            Seen::Int(n) => codec::write_int(self.out, n),
+            Seen::Float(n) => codec::write_float(self.out, n),
+            Seen::Str(text) => codec::write_str(self.out, text),
+            Seen::Table(table) if self.is_node(table) => codec::write_node(self.out, &node_in(table)?),
+            Seen::Table(table) => self.table(table, depth)?,
+            other => {
+                return Err(Fault::new(format!("is a {}, which cannot be kept or sent", other.type_name())));
             }
-            LuaValue::Table(table) => self.table(table, depth)?,
-            other => return Err(Fault::new(format!("is a {}, which cannot be kept or sent", kind(other)))),
         }
         self.weigh()
+    }
+
+    fn is_node(&self, table: SeenTable<'_>) -> bool {
+        table.metatable() == self.marshal.node_meta_address
     }
 
     fn weigh(&self) -> Result<(), Fault> {
@@ -314,14 +382,14 @@ impl<'a> Encoder<'a> {
         Ok(())
     }
 
-    fn table(&mut self, table: &Table, depth: usize) -> Result<(), Fault> {
+    fn table(&mut self, table: SeenTable<'_>, depth: usize) -> Result<(), Fault> {
         if depth >= self.bounds.depth {
             return Err(Fault::new(format!("is nested deeper than {} levels", self.bounds.depth)));
         }
-        if table.metatable().is_some() {
+        if !table.metatable().is_null() {
             return Err(Fault::new("is a table with a metatable, which cannot be kept or sent"));
         }
-        let address = table.to_pointer();
+        let address = table.address();
         if self.write_again(address, depth)? {
             return Ok(());
         }
@@ -356,54 +424,50 @@ impl<'a> Encoder<'a> {
 
     /// How many items the table has if its keys are 1, 2, 3, …, whatever order it keeps them in. Looks at keys
     /// only: what writes while it finds out writes every level of a nested table twice.
-    fn list_length(&mut self, table: &Table) -> Result<Option<i64>, Fault> {
-        let (mut entries, mut highest, mut is_list) = (0_i64, 0, true);
-        let walked = table.for_each(|key: LuaValue, _: LuaValue| {
+    fn list_length(&mut self, table: SeenTable<'_>) -> Result<Option<usize>, Fault> {
+        let (mut entries, mut highest) = (0_usize, 0);
+        let walked = table.entries(|key, _| {
             entries = entries.saturating_add(1);
             match key {
-                LuaValue::Integer(n) if n > 0 && entries <= ELEMENTS_MAX as i64 => {
+                Seen::Int(n) if n > 0 && entries <= ELEMENTS_MAX => {
                     highest = highest.max(n);
                     Ok(())
                 }
-                _ => {
-                    is_list = false;
-                    Err(mlua::Error::runtime("stop"))
-                }
+                _ => Err(NoList::Other),
             }
         });
-        self.visited = self.visited.saturating_add(entries as usize);
+        self.visited = self.visited.saturating_add(entries);
         match walked {
-            Err(error) if is_list => Err(unreadable(&error)),
-            _ => Ok((is_list && highest == entries).then_some(entries)),
+            Err(NoList::Unreadable(error)) => Err(error.into()),
+            Err(NoList::Other) => Ok(None),
+            Ok(()) => Ok((highest == entries as i64).then_some(entries)),
         }
     }
 
-    fn list(&mut self, table: &Table, items: i64, depth: usize) -> Result<(), Fault> {
-        self.count(items as usize)?;
-        codec::write_list_header(self.out, items as usize);
-        for n in 1..=items {
-            let item = table.raw_get(n).map_err(|error| unreadable(&error))?;
+    fn list(&mut self, table: SeenTable<'_>, items: usize, depth: usize) -> Result<(), Fault> {
+        self.count(items)?;
+        codec::write_list_header(self.out, items);
+        // There are not more than `ELEMENTS_MAX`.
+        table.items(items as c_int, |n, item| {
             self.visited = self.visited.saturating_add(1);
-            self.value(&item, depth.saturating_add(1)).map_err(|fault| fault.below(&LuaValue::Integer(n)))?;
-        }
-        Ok(())
+            self.value(item, depth.saturating_add(1)).map_err(|fault| fault.below(Seen::Int(n.into())))
+        })
     }
 
-    fn map(&mut self, table: &Table, depth: usize) -> Result<(), Fault> {
+    fn map(&mut self, table: SeenTable<'_>, depth: usize) -> Result<(), Fault> {
         let start = self.out.len();
         let mut entries = 0_usize;
         self.entries(table, |encoder, key, value| {
             entries = entries.saturating_add(1);
             encoder.count(1)?;
-            encoder.entry(&key, &value, depth)
+            encoder.entry(key, value, depth)
         })?;
         self.prepend(start, |header| codec::write_map_header(header, entries));
         Ok(())
     }
 
-    fn entry(&mut self, key: &LuaValue, value: &LuaValue, depth: usize) -> Result<(), Fault> {
-        let table_key = matches!(key, LuaValue::Table(table) if !self.marshal.is_node(table));
-        if table_key {
+    fn entry(&mut self, key: Seen<'_>, value: Seen<'_>, depth: usize) -> Result<(), Fault> {
+        if matches!(key, Seen::Table(table) if !self.is_node(table)) {
             return Err(Fault::new("has a table as key, which cannot be kept or sent"));
         }
         let below = depth.saturating_add(1);
@@ -414,22 +478,13 @@ impl<'a> Encoder<'a> {
     /// Visits a table raw, in Lua's order.
     fn entries(
         &mut self,
-        table: &Table,
-        mut visit: impl FnMut(&mut Self, LuaValue, LuaValue) -> Result<(), Fault>,
+        table: SeenTable<'_>,
+        mut visit: impl FnMut(&mut Self, Seen<'_>, Seen<'_>) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
-        let mut fault = None;
-        let walked = table.for_each(|key: LuaValue, value: LuaValue| {
+        table.entries(|key, value| {
             self.visited = self.visited.saturating_add(1);
-            visit(self, key, value).map_err(|found| {
-                fault = Some(found);
-                mlua::Error::runtime("stop")
-            })
-        });
-        match (fault, walked) {
-            (Some(fault), _) => Err(fault),
-            (None, Err(error)) => Err(unreadable(&error)),
-            (None, Ok(())) => Ok(()),
-        }
+            visit(self, key, value)
+        })
     }
 
     /// Puts a header, whose length depends on what follows it, before what was written since `start`.
@@ -443,13 +498,5 @@ impl<'a> Encoder<'a> {
     }
 }
 
-fn unreadable(error: &mlua::Error) -> Fault {
-    Fault::new(format!("cannot be read: {error}"))
-}
-
-fn kind(value: &LuaValue) -> &'static str {
-    match value {
-        LuaValue::Error(_) => "error",
-        other => other.type_name(),
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ pub(crate) mod memory;
 pub(crate) mod meter;
 mod pace;
 pub(crate) mod pool;
+pub(crate) mod seen;
 pub(crate) mod text;
 pub(crate) mod watch;
 
@@ -230,7 +231,7 @@ impl Vm {
 
     /// Appends the encoding of a Lua value.
     pub(crate) fn encode(&self, value: &LuaValue, bounds: Bounds, out: &mut Vec<u8>) -> Result<(), Fault> {
-        self.marshal.encode(value, bounds, out)
+        self.marshal.encode(&self.lua, value, bounds, out)
     }
 
     /// Appends the encoding of an object's fields; see [`Marshal::encode_state`].
@@ -241,7 +242,7 @@ impl Vm {
         bounds: Bounds,
         out: &mut Vec<u8>,
     ) -> Result<PolicyFields, Fault> {
-        self.marshal.encode_state(aso, value_as_put, bounds, out)
+        self.marshal.encode_state(&self.lua, aso, value_as_put, bounds, out)
     }
 
     /// What `write` makes of an empty buffer, and what it returns.
