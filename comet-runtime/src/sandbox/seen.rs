@@ -3,7 +3,9 @@
 //! This is unsafe code, for speed alone. mlua hands out a string, a table or a function as a handle, which is
 //! made and dropped on a stack of its own for some 50 ns, and the walk over an object's state, which every turn
 //! ends with, needs one for each name and for most values. Without them the state of an object with five fields
-//! takes 0.59 µs instead of 0.98, and a turn of the object that counts 1.0 instead of 1.1.
+//! takes 0.55 to 0.6 µs instead of 1.0, and a turn of an object that counts 1.0 instead of 1.1 to 1.2.
+//! The two functions of mlua that put a table on the stack are public and undocumented; the documented
+//! `exec_raw` makes a protected call, which nothing here needs, for 0.2 µs more.
 //!
 //! What makes it sound: a value is only ever lent to a closure, and while that runs the value stays on the Lua
 //! stack of whoever called. So it cannot be collected, and Luau moves neither tables nor strings. Tables are
