@@ -5,18 +5,19 @@ use std::sync::{Arc, atomic::Ordering};
 use actix::{Addr, Handler, Message, dev::ToEnvelope, prelude::*};
 use comet_routing::{Contact, Key, Router, actor::TableSize, clock::Clock};
 use comet_runtime::{
-    Refusal,
+    Refusal, Value,
     dht::{
         Delete, DeleteReport, Dht, Get, GetReport, Inspection, LogProof, LookupReport, Put, PutReport,
         ReplicaLog,
     },
 };
 use comet_store::{StoreError, StoreReader};
+use futures_util::{StreamExt, stream};
 
 use crate::{
     actors::{Coordinator, DeleteObject, GetFurther, GetObject, InspectObject, LookUp, PutObject, ReadLogs},
-    http::{Backend, Health, Metric, NodeReport},
-    operation::{Company, OwnRole},
+    http::{Backend, Health, KEYS_AT_ONCE, Metric, NodeReport, first_of, first_value, values_of},
+    operation::{Company, OwnRole, OwnSaid},
     shortcut::{Reached, Shortcut, Stored},
     tracker::TrackerCounters,
     transport::Counters,
@@ -90,6 +91,14 @@ impl Client {
         self.coordinator.send(message).await.unwrap_or_else(|_| Err(Refusal::Stopping("the node".into())))
     }
 
+    /// Goes on with a get that the own replica could not end.
+    async fn get_elsewhere(&self, get: Get, own: Option<OwnSaid>) -> Result<GetReport, Refusal> {
+        match own {
+            Some(own) => self.ask(GetFurther { get, own }).await,
+            None => self.ask(GetObject(get)).await,
+        }
+    }
+
     async fn peers(&self) -> usize {
         self.router.send(TableSize).await.unwrap_or(0)
     }
@@ -107,8 +116,7 @@ impl Dht for Client {
         match self.shortcut.get(&get).await {
             Reached::Over(result) => result,
             // Boxed, so that a get which ends here takes no more room than it has to.
-            Reached::Elsewhere(Some(own)) => Box::pin(self.ask(GetFurther { get, own })).await,
-            Reached::Elsewhere(None) => Box::pin(self.ask(GetObject(get))).await,
+            Reached::Elsewhere(own) => Box::pin(self.get_elsewhere(get, own)).await,
         }
     }
 
@@ -130,6 +138,29 @@ impl Dht for Client {
 }
 
 impl Backend for Client {
+    async fn values(&self, keys: &[Key]) -> Vec<Result<Value, Refusal>> {
+        let mut values = Vec::with_capacity(keys.len());
+        for keys in keys.chunks(KEYS_AT_ONCE) {
+            let Some(reached) = self.shortcut.values(keys).await else {
+                values.extend(values_of(self, keys).await);
+                continue;
+            };
+            let own_is_enough = reached.iter().all(|reached| matches!(reached, Reached::Over(_)));
+            let reached = reached.into_iter().zip(keys).map(async |(reached, key)| match reached {
+                Reached::Over(value) => value,
+                Reached::Elsewhere(own) => self.get_elsewhere(first_of(*key), own).await.map(first_value),
+            });
+            if own_is_enough {
+                for value in reached {
+                    values.push(value.await);
+                }
+            } else {
+                values.extend(stream::iter(reached).buffered(KEYS_AT_ONCE).collect::<Vec<_>>().await);
+            }
+        }
+        values
+    }
+
     async fn node(&self) -> NodeReport {
         let totals = self.reader.totals();
         let uptime = self.facts.clock.now().saturating_duration_since(self.facts.company.started);

@@ -8,15 +8,16 @@
 //! of them.
 
 use std::{
+    collections::VecDeque,
     pin::{Pin, pin},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use comet_routing::{Contact, TableView, clock::Clock};
+use comet_routing::{Contact, Key, TableView, clock::Clock};
 use comet_runtime::{
     Bounds, Refusal, Value,
-    actors::Replica,
+    actors::{Begun, Replica},
     dht::{Answer, Expected, Get, GetReport, Put, PutReport, Read},
     visit::{Served, Visit},
 };
@@ -54,11 +55,11 @@ pub struct Shortcut {
     pub clock: Clock,
 }
 
-/// How far a get came.
+/// How far a get came that wants a `T`.
 #[derive(Debug)]
-pub enum Reached {
+pub enum Reached<T> {
     /// It is over.
-    Over(Result<GetReport, Refusal>),
+    Over(Result<T, Refusal>),
     /// Others have to be asked. If the own replica was, then this is what it said.
     Elsewhere(Option<OwnSaid>),
 }
@@ -72,42 +73,100 @@ pub enum Stored {
     Elsewhere(Box<Put>),
 }
 
+impl<T> Reached<T> {
+    fn map<U>(self, map: impl FnOnce(T) -> U) -> Reached<U> {
+        match self {
+            Self::Over(result) => Reached::Over(result.map(map)),
+            Self::Elsewhere(own) => Reached::Elsewhere(own),
+        }
+    }
+}
+
 impl Shortcut {
     /// Asks the own replica, if one answer is wanted and this node is certainly the nearest to the key.
-    pub async fn get(&self, get: &Get) -> Reached {
-        let (own, key, now) = (&self.own, &get.key, self.clock.now());
-        if get.read != Read::First || self.role.is_client() || !self.view.is_nearest(key, now) {
+    pub async fn get(&self, get: &Get) -> Reached<GetReport> {
+        let now = self.clock.now();
+        if get.read != Read::First || !self.is_nearest(&get.key, now) {
             return Reached::Elsewhere(None);
         }
-        let payload = get.payload.as_ref().map(Value::encode);
-        let visit = match self.gate.admit_get(*own, payload.as_ref(), None, Purse::first_of_client()) {
+        let visit = match self.visit(get.payload.as_ref()) {
             Ok(visit) => visit,
             Err(refusal) => return Reached::Over(Err(refusal)),
         };
-        let configured = Duration::from_millis(self.replication.deadline_ms);
+        let configured = self.configured_deadline();
         let deadline = get.deadline.unwrap_or(configured).min(configured);
-        match within(deadline, pin!(self.replica.serve_sent(now, *key, visit))).await {
-            Some(Ok(Served::Got { value, version, active, usage, .. })) => {
+        let report = |answer| GetReport { answers: vec![answer], failed: Vec::new() };
+        match within(deadline, pin!(self.replica.serve_sent(now, get.key, visit))).await {
+            Some(served) => self.answer(served).map(report),
+            None => Reached::Over(Err(timeout(deadline))),
+        }
+    }
+
+    /// Asks the own replica for the values of several objects, without payloads, as [`Self::get`] does for one, if this node is certainly the
+    /// nearest to all of them; `None` otherwise. All are asked before any is waited for, and all are waited for together.
+    pub async fn values(&self, keys: &[Key]) -> Option<Vec<Reached<Value>>> {
+        let now = self.clock.now();
+        if !keys.iter().all(|key| self.is_nearest(key, now)) {
+            return None;
+        }
+        let begin = |key| self.visit(None).map(|visit| self.replica.begin(now, key, &visit));
+        let mut begun: VecDeque<_> = keys.iter().copied().map(begin).collect();
+        let value = |served| self.answer(served).map(|answer| answer.value);
+        let (deadline, mut values) = (self.configured_deadline(), Vec::with_capacity(keys.len()));
+        let all = async {
+            while let Some(first) = begun.front_mut() {
+                values.push(match first {
+                    // Where its object stopped before, whoever asks again finds the next one.
+                    Ok(Begun::Sent(served)) => served.await.map_or(Reached::Elsewhere(None), value),
+                    Ok(Begun::Served(served)) => value(served.clone()),
+                    Err(refusal) => Reached::Over(Err(refusal.clone())),
+                });
+                begun.pop_front();
+            }
+        };
+        within(deadline, pin!(all)).await;
+        // Those behind one that is late may be there.
+        values.extend(begun.into_iter().map(|begun| match begun {
+            Ok(Begun::Sent(mut served)) => match served.try_recv() {
+                Ok(served) => value(served),
+                Err(_) => Reached::Over(Err(timeout(deadline))),
+            },
+            Ok(Begun::Served(served)) => value(served),
+            Err(refusal) => Reached::Over(Err(refusal)),
+        }));
+        Some(values)
+    }
+
+    fn is_nearest(&self, key: &Key, now: Instant) -> bool {
+        !self.role.is_client() && self.view.is_nearest(key, now)
+    }
+
+    fn configured_deadline(&self) -> Duration {
+        Duration::from_millis(self.replication.deadline_ms)
+    }
+
+    fn visit(&self, payload: Option<&Value>) -> Result<Visit, Refusal> {
+        let payload = payload.map(Value::encode);
+        self.gate.admit_get(self.own, payload.as_ref(), None, Purse::first_of_client())
+    }
+
+    /// What the own replica's answer to a get comes to.
+    fn answer(&self, served: Result<Served, Refusal>) -> Reached<Answer> {
+        match served {
+            Ok(Served::Got { value, version, active, usage, .. }) => {
                 let limits = self.gate.limits();
                 let bytes = limits.reply_bytes.max(limits.value_bytes);
                 let value = Value::decode(&value, Bounds { bytes, depth: limits.depth });
                 let corrupt = |error| Refusal::Corrupt(format!("its value cannot be read: {error}"));
-                let answer = value.map(|value| Answer { replica: *own, value, version, active, usage });
-                Reached::Over(match answer {
-                    Ok(answer) => Ok(GetReport { answers: vec![answer], failed: Vec::new() }),
-                    Err(error) => Err(corrupt(error)),
-                })
+                let answer = value.map(|value| Answer { replica: self.own, value, version, active, usage });
+                Reached::Over(answer.map_err(corrupt))
             }
-            Some(Ok(_)) => Reached::Elsewhere(None),
-            Some(Err(refusal)) => {
+            Ok(_) => Reached::Elsewhere(None),
+            Err(refusal) => {
                 let mut purse = Purse::of_client(Plan::Nearest);
-                purse.ask_own(own.id, 0);
-                purse.on_refused(&own.id, &refusal);
+                purse.ask_own(self.own.id, 0);
+                purse.on_refused(&self.own.id, &refusal);
                 Reached::Elsewhere(Some(OwnSaid { refusal, purse }))
-            }
-            None => {
-                let deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
-                Reached::Over(Err(Refusal::Timeout { deadline_ms }))
             }
         }
     }
@@ -159,6 +218,10 @@ impl Shortcut {
         let Visit::Put { record, .. } = &visit else { return Err(Refusal::Unsupported) };
         Ok((record.version, visit, ttl))
     }
+}
+
+fn timeout(deadline: Duration) -> Refusal {
+    Refusal::Timeout { deadline_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX) }
 }
 
 /// What this comes to, or `None` if that takes longer than `deadline`.

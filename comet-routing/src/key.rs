@@ -154,11 +154,10 @@ impl Distance {
 }
 
 fn hash(tag: &[u8], parts: &[&[u8]]) -> [u8; 32] {
-    let mut input = Vec::with_capacity(tag.len() + parts.iter().map(|part| part.len()).sum::<usize>());
+    let bytes: usize = parts.iter().map(|part| part.len()).sum();
+    let mut input = Vec::with_capacity(bytes.saturating_add(tag.len()));
     input.extend_from_slice(tag);
-    for part in parts {
-        input.extend_from_slice(part);
-    }
+    parts.iter().for_each(|part| input.extend_from_slice(part));
     let mut out = [0; 32];
     out.copy_from_slice(digest(&SHA256, &input).as_ref());
     out

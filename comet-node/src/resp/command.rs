@@ -91,6 +91,8 @@ pub enum Ask {
     Get(Key),
     /// MGET
     GetMany(Vec<Key>),
+    /// As many GETs, one after the other.
+    Gets(Vec<Key>),
     /// EXISTS
     Exists(Vec<Key>),
     /// TTL and PTTL, in units of so many milliseconds.

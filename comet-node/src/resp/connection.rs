@@ -3,6 +3,7 @@
 use std::{future::poll_fn, io, net::SocketAddr, rc::Rc, time::Duration};
 
 use bytes::{Buf, BytesMut};
+use comet_routing::Key;
 use futures_util::{FutureExt, StreamExt, stream};
 use tokio::{
     io::AsyncReadExt,
@@ -18,7 +19,7 @@ use super::{
     perform::perform,
     pipeline::{Claim, Pipeline},
     reply::{Protocol, Reply},
-    request::{Intake, RequestError},
+    request::Intake,
     session::{Change, Listens, Next, Session},
     subscriber::{self, Subscriber, Told},
 };
@@ -32,6 +33,9 @@ const OUT_BYTES_KEPT: usize = 16 * 1024;
 
 /// Topics that are asked at the same time when somebody begins to listen.
 const CHANNELS_AT_ONCE: usize = 16;
+
+/// GETs of a pipeline that are asked for together. Less is done for each than if it came alone, and none is answered before all are.
+const GETS_AT_ONCE: usize = 32;
 
 /// How often a connection looks whether it waits in vain.
 const TICK: Duration = Duration::from_secs(5);
@@ -64,7 +68,7 @@ struct Connection<B> {
     session: Session,
     intake: Intake,
     out: BytesMut,
-    /// A command that waits for those under way.
+    /// The next command, if it was taken from what arrived already.
     held: Option<(Claim, Command)>,
     ended: bool,
 }
@@ -168,25 +172,20 @@ impl<B: Backend> Connection<B> {
             if self.out.len() >= OUT_BYTES_MAX {
                 return Ok(Pause::Full);
             }
-            let (claim, command) = match self.held.take() {
-                Some(held) => held,
-                None => match self.next(listens) {
-                    Ok(Some(next)) => next,
-                    Ok(None) if self.ended => return Ok(Pause::Ended),
-                    Ok(None) => return Ok(Pause::Starved),
-                    Err(error) => {
-                        self.ended = true;
-                        self.intake = Intake::default();
-                        let reply = Reply::error(format!("ERR {error}"));
-                        (Claim::Nothing, Command::Ask(Ask::Answered(reply)))
-                    }
-                },
+            let Some((claim, command)) = self.held.take().or_else(|| self.next(listens)) else {
+                return Ok(if self.ended { Pause::Ended } else { Pause::Starved });
             };
             if !pipeline.admits(&claim) {
                 self.held = Some((claim, command));
                 return Ok(Pause::Blocked);
             }
-            self.front.counters.count_command();
+            let (claim, command, commands) = match command {
+                Command::Ask(Ask::Get(key)) if !self.session.is_stranger() => {
+                    self.with_its_like(key, listens, |claim| pipeline.admits(claim))
+                }
+                _ => (claim, command, 1),
+            };
+            self.front.counters.count(commands);
             let next = match command {
                 Command::Ask(Ask::Answered(reply)) => Next::Answer(reply),
                 command => self.session.take(command, listens, &self.front.secret),
@@ -205,15 +204,51 @@ impl<B: Backend> Connection<B> {
                 Next::Wait(ask) => ask,
                 Next::Change(change) => return Ok(Pause::Change(change)),
             };
-            pipeline.start(claim, perform(self.front.clone(), ask));
+            pipeline.start(claim, commands, perform(self.front.clone(), ask));
         }
     }
 
-    /// The next command that has arrived as a whole. What asks for nothing becomes its own error.
-    fn next(&mut self, listens: Listens) -> Result<Option<(Claim, Command)>, RequestError> {
-        let Some(words) = self.intake.next(self.session.request_limits())? else {
-            self.intake.shrink();
-            return Ok(None);
+    /// Joins to a GET those that come right behind it and may begin; how many commands that is.
+    fn with_its_like(
+        &mut self,
+        first: Key,
+        listens: Listens,
+        admits: impl Fn(&Claim) -> bool,
+    ) -> (Claim, Command, usize) {
+        let mut keys = Vec::new();
+        while keys.len() < GETS_AT_ONCE {
+            match self.next(listens) {
+                Some((claim, Command::Ask(Ask::Get(key)))) if admits(&claim) => {
+                    if keys.is_empty() {
+                        keys.push(first);
+                    }
+                    keys.push(key);
+                }
+                other => {
+                    self.held = other;
+                    break;
+                }
+            }
+        }
+        let commands = keys.len().max(1);
+        let command = Command::Ask(if keys.is_empty() { Ask::Get(first) } else { Ask::Gets(keys) });
+        (Claim::of(&command), command, commands)
+    }
+
+    /// The next command that has arrived as a whole. What asks for nothing becomes its own error, and so does what nothing can follow.
+    fn next(&mut self, listens: Listens) -> Option<(Claim, Command)> {
+        let words = match self.intake.next(self.session.request_limits()) {
+            Ok(Some(words)) => words,
+            Ok(None) => {
+                self.intake.shrink();
+                return None;
+            }
+            Err(error) => {
+                self.ended = true;
+                self.intake = Intake::default();
+                let reply = Reply::error(format!("ERR {error}"));
+                return Some((Claim::Nothing, Command::Ask(Ask::Answered(reply))));
+            }
         };
         let command = command::parse(&words, &self.front.rules);
         let command = command
@@ -222,7 +257,7 @@ impl<B: Backend> Connection<B> {
                 _ => Ok(command),
             })
             .unwrap_or_else(|error| Command::Ask(Ask::Answered(Reply::error(error.to_string()))));
-        Ok(Some((Claim::of(&command), command)))
+        Some((Claim::of(&command), command))
     }
 
     /// Changes the connection's channels. Whoever has heard that it listens hears everything that is published from then on.

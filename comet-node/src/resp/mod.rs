@@ -117,8 +117,8 @@ impl Counters {
         self.connections_max.saturating_sub(self.places.available_permits())
     }
 
-    fn count_command(&self) {
-        self.commands.fetch_add(1, Ordering::Relaxed);
+    fn count(&self, commands: usize) {
+        self.commands.fetch_add(commands as u64, Ordering::Relaxed);
     }
 }
 

@@ -10,10 +10,10 @@ use comet_runtime::{
 use futures_util::{StreamExt, stream};
 
 use super::{Front, command::Ask, info, reply::Reply, subscriber};
-use crate::{http::Backend, key_text::hex};
-
-/// Keys of one command that are asked for at the same time.
-const KEYS_AT_ONCE: usize = 64;
+use crate::{
+    http::{Backend, KEYS_AT_ONCE},
+    key_text::hex,
+};
 
 /// Does what is asked, and answers it.
 ///
@@ -31,7 +31,8 @@ pub(super) async fn perform<B: Backend>(front: Rc<Front<B>>, ask: Ask) -> Reply 
             let value = Box::pin(get(backend, key, payload.map(|payload| *payload))).await;
             value.map(|value| Reply::of_value(&value))
         }
-        Ask::GetMany(keys) => Box::pin(get_many(backend, keys)).await,
+        Ask::GetMany(keys) => Box::pin(get_many(backend, &keys)).await,
+        Ask::Gets(keys) => Ok(Box::pin(gets(backend, &keys)).await),
         Ask::Put(put) => match Box::pin(backend.put(*put)).await {
             // What was to be set only where nothing is was not set.
             Err(Refusal::Conflict { .. }) => Ok(Reply::Null),
@@ -60,13 +61,24 @@ async fn get<B: Backend>(backend: &B, key: Key, payload: Option<Value>) -> Resul
     }
 }
 
-async fn get_many<B: Backend>(backend: &B, keys: Vec<Key>) -> Result<Reply, Refusal> {
-    let mut values = stream::iter(keys).map(|key| get(backend, key, None)).buffered(KEYS_AT_ONCE);
-    let mut replies = Vec::new();
-    while let Some(value) = values.next().await {
-        replies.push(Reply::of_plain(&value?));
+async fn get_many<B: Backend>(backend: &B, keys: &[Key]) -> Result<Reply, Refusal> {
+    let values = backend.values(keys).await.into_iter();
+    Ok(Reply::List(values.map(plain).collect::<Result<_, _>>()?))
+}
+
+async fn gets<B: Backend>(backend: &B, keys: &[Key]) -> Reply {
+    let values = backend.values(keys).await.into_iter();
+    Reply::Several(
+        values.map(|value| plain(value).unwrap_or_else(|refusal| Reply::refusal(&refusal))).collect(),
+    )
+}
+
+/// A value as GET answers it; nil if there is no such object.
+fn plain(value: Result<Value, Refusal>) -> Result<Reply, Refusal> {
+    match value {
+        Err(Refusal::NotFound) => Ok(Reply::Null),
+        value => value.map(|value| Reply::of_plain(&value)),
     }
-    Ok(Reply::List(replies))
 }
 
 /// Puts all, and answers the first refusal if there is one: what was not refused is stored.

@@ -82,7 +82,7 @@ impl Claim {
             Ask::Get(key) | Ask::Ttl(key, _) | Ask::Perform(key, _) | Ask::Inspect(key) => {
                 Self::Read(Keys::One(*key))
             }
-            Ask::GetMany(keys) | Ask::Exists(keys) => Self::Read(Keys::of(keys)),
+            Ask::GetMany(keys) | Ask::Gets(keys) | Ask::Exists(keys) => Self::Read(Keys::of(keys)),
             Ask::Put(put) => Self::Write(Keys::One(put.key)),
             Ask::Publish(key, _) => Self::Write(Keys::One(*key)),
             Ask::PutMany(puts) => Self::Write(Keys::Many(puts.iter().map(|put| put.key).collect())),
@@ -105,14 +105,16 @@ impl Claim {
 /// The commands that are under way, oldest first.
 pub struct Pipeline<F: Future<Output = Reply>> {
     running: FuturesOrdered<F>,
-    claims: VecDeque<Claim>,
+    /// What each touches, and how many commands it is.
+    claims: VecDeque<(Claim, usize)>,
+    commands: usize,
     /// How many of the claims are not to read: a pipeline of reads need not be looked through.
     exclusive: usize,
 }
 
 impl<F: Future<Output = Reply>> Default for Pipeline<F> {
     fn default() -> Self {
-        Self { running: FuturesOrdered::new(), claims: VecDeque::new(), exclusive: 0 }
+        Self { running: FuturesOrdered::new(), claims: VecDeque::new(), commands: 0, exclusive: 0 }
     }
 }
 
@@ -128,25 +130,29 @@ impl<F: Future<Output = Reply>> Pipeline<F> {
             return true;
         }
         let alone = self.exclusive == 0 && matches!(claim, Claim::Read(_) | Claim::Nothing);
-        self.claims.len() < RUNNING_MAX
-            && (alone || !self.claims.iter().any(|earlier| earlier.excludes(claim)))
+        self.commands < RUNNING_MAX
+            && (alone || !self.claims.iter().any(|(earlier, _)| earlier.excludes(claim)))
     }
 
-    /// Starts a command that was admitted.
-    pub fn start(&mut self, claim: Claim, work: F) {
+    /// Starts what was admitted: one command, or several that are done together.
+    pub fn start(&mut self, claim: Claim, commands: usize, work: F) {
         if matches!(claim, Claim::Write(_) | Claim::Everything) {
             self.exclusive = self.exclusive.saturating_add(1);
         }
-        self.claims.push_back(claim);
+        self.commands = self.commands.saturating_add(commands);
+        self.claims.push_back((claim, commands));
         self.running.push_back(work);
     }
 
-    /// The reply to the oldest command; pending for ever if there is none.
+    /// The reply to the oldest, of one or several commands; pending for ever if there is none.
     pub fn poll_reply(&mut self, context: &mut Context<'_>) -> Poll<Reply> {
         match std::pin::Pin::new(&mut self.running).poll_next(context) {
             Poll::Ready(Some(reply)) => {
-                if matches!(self.claims.pop_front(), Some(Claim::Write(_) | Claim::Everything)) {
-                    self.exclusive = self.exclusive.saturating_sub(1);
+                if let Some((claim, commands)) = self.claims.pop_front() {
+                    self.commands = self.commands.saturating_sub(commands);
+                    if matches!(claim, Claim::Write(_) | Claim::Everything) {
+                        self.exclusive = self.exclusive.saturating_sub(1);
+                    }
                 }
                 Poll::Ready(reply)
             }
@@ -181,7 +187,7 @@ mod tests {
     fn under_way(claims: &[Claim]) -> Pipeline<std::future::Pending<Reply>> {
         let mut pipeline = Pipeline::default();
         for claim in claims {
-            pipeline.start(claim.clone(), std::future::pending());
+            pipeline.start(claim.clone(), 1, std::future::pending());
         }
         pipeline
     }
@@ -216,6 +222,9 @@ mod tests {
     fn no_more_than_256_are_under_way() {
         assert!(under_way(&vec![read(1); RUNNING_MAX - 1]).admits(&read(2)));
         assert!(!under_way(&vec![read(1); RUNNING_MAX]).admits(&read(2)));
+        let mut pipeline = under_way(&[read(1)]);
+        pipeline.start(read(1), RUNNING_MAX - 1, std::future::pending());
+        assert!(!pipeline.admits(&read(2)), "several together are as many");
     }
 
     proptest! {
@@ -240,7 +249,7 @@ mod tests {
                     let (n, claim) = waiting.pop_front().expect("there is one in front");
                     let (end, ended) = oneshot::channel();
                     running.borrow_mut().insert(n, end);
-                    pipeline.start(claim, async move {
+                    pipeline.start(claim, 1, async move {
                         ended.await.expect("it is told to end");
                         Reply::Int(n)
                     });

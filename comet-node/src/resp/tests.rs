@@ -57,6 +57,27 @@ fn a_pipeline_is_answered_in_order_and_each_command_sees_what_those_before_it_di
 }
 
 #[test]
+fn gets_of_a_pipeline_that_are_asked_for_together_are_answered_as_if_each_came_alone() {
+    served(&RespConfig::default(), None, async |addr, _| {
+        assert_eq!(exchange(addr, b"MSET a 1 b 22\r\n").await, "+OK\r\n");
+        let rounds = "GET a\r\nGET b\r\nGET nothing\r\n".repeat(50);
+        let answers = "$1\r\n1\r\n$2\r\n22\r\n$-1\r\n".repeat(50);
+        let (lines, expected) = (format!("{rounds}ECHO x\r\n"), format!("{answers}$1\r\nx\r\n"));
+        assert_eq!(exchange(addr, lines.as_bytes()).await, expected);
+        // A get behind a put of its key waits for it, and those before it do not.
+        let lines = b"GET a\r\nSET a 3\r\nGET b\r\nGET a\r\nGET a\r\nSET b 4\r\nGET a\r\nGET b\r\n";
+        let expected = "$1\r\n1\r\n+OK\r\n$2\r\n22\r\n$1\r\n3\r\n$1\r\n3\r\n+OK\r\n$1\r\n3\r\n$1\r\n4\r\n";
+        assert_eq!(exchange(addr, lines).await, expected);
+        // What ends the connection does so after them.
+        let answers = exchange(addr, b"GET a\r\nGET a\r\n*1\r\n*1\r\nGET a\r\n").await;
+        assert_eq!(answers, "$1\r\n3\r\n$1\r\n3\r\n-ERR Protocol error: expected '$', got '*'\r\n");
+        let info = exchange(addr, b"GET a\r\nGET a\r\nINFO stats\r\n").await;
+        let counted = info.lines().find_map(|line| line.strip_prefix("total_commands_processed:"));
+        assert_eq!(counted.map(str::trim), Some((1 + 151 + 8 + 3 + 3).to_string().as_str()));
+    });
+}
+
+#[test]
 fn hello_changes_the_replies_after_it_and_none_before_it() {
     served(&RespConfig::default(), None, async |addr, _| {
         let answers = exchange(addr, b"GET nothing\r\nHELLO 3\r\nGET nothing\r\n").await;
@@ -85,7 +106,7 @@ fn a_refusal_is_an_error_and_the_connection_goes_on() {
 
 #[test]
 fn without_the_token_nothing_is_done_and_nothing_is_told() {
-    let lines = "GET a\r\nINFO\r\nCOMMAND\r\nSUBSCRIBE a\r\nHELLO 3\r\nPING\r\n";
+    let lines = "GET a\r\nGET a\r\nINFO\r\nCOMMAND\r\nSUBSCRIBE a\r\nHELLO 3\r\nPING\r\n";
     served(&RespConfig::default(), Some(TOKEN), async |addr, fake| {
         let answers = exchange(addr, lines.as_bytes()).await;
         assert!(answers.lines().all(|line| line.starts_with("-NOAUTH ")), "{answers}");

@@ -29,7 +29,7 @@ use self::shard::places::Places;
 pub use self::{
     aso::{Aso, Deliver, PassivateIfIdle, Reply},
     aso_timer::{AsoTimer, Tick},
-    replica::{Directory, Replica},
+    replica::{Begun, Directory, Replica},
     shard::{AsoStopped, Drain, Shard, ShardConfig, TimerDue, places::PARTS as PLACE_PARTS},
 };
 use crate::{

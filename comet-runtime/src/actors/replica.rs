@@ -54,7 +54,8 @@ impl Directory {
 }
 
 /// How far a visit has come.
-enum Begun {
+#[derive(Debug)]
+pub enum Begun {
     /// It is over.
     Served(Result<Served, Refusal>),
     /// It waits for its turn. What is dropped without an answer was never begun.
@@ -118,11 +119,12 @@ impl Replica {
         Err(Refusal::Stopping("the object".into()))
     }
 
-    /// Serves a visit at once or sends it to its object or, if that is not active, to its shard.
+    /// Serves a visit at once or sends it to its object or, if that is not active, to its shard, for those who have more to do before
+    /// they wait. A visit that was never begun is theirs to send again.
     ///
     /// An address is used where it lies in the directory: a copy of it would have a place in the mailbox to itself, so that the
     /// mailbox were never full.
-    fn begin(&self, sent: Instant, key: Key, visit: &Visit) -> Begun {
+    pub fn begin(&self, sent: Instant, key: Key, visit: &Visit) -> Begun {
         let deliver = |visit| {
             let (reply, outcome) = oneshot::channel();
             (Deliver { key, visit, sent, reply }, Begun::Sent(outcome))
@@ -132,7 +134,9 @@ impl Replica {
                 let (deliver, begun) = deliver(visit.clone());
                 match object.try_send(deliver) {
                     Ok(()) => return begun,
-                    Err(SendError::Full(_)) => return Begun::refused(Refusal::Overloaded("the object".into())),
+                    Err(SendError::Full(_)) => {
+                        return Begun::refused(Refusal::Overloaded("the object".into()));
+                    }
                     Err(SendError::Closed(deliver)) => (deliver, begun),
                 }
             }

@@ -161,6 +161,48 @@ fn a_get_ends_at_its_deadline_and_tells_of_a_value_that_cannot_be_read() {
 }
 
 #[test]
+fn several_values_are_what_as_many_gets_would_have_and_are_waited_for_together() {
+    paused(async {
+        let (shortcut, objects) = shortcut(&[node(1), node(2)], ms(10), seven()).await;
+        let (missing, began) = (Key::of("nothing is here"), tokio::time::Instant::now());
+        let near = |key: &Key| shortcut.view.is_nearest(key, shortcut.clock.now());
+        assert!(near(&key()), "the object is this node's");
+        let values = shortcut.values(&[key(), key(), key()]).await.expect("this node is the nearest");
+        let seven = |reached: &Reached<Value>| matches!(reached, Reached::Over(Ok(Value::Int(7))));
+        assert!(values.iter().all(seven), "{values:?}");
+        assert_eq!((values.len(), visits(&objects).await.len()), (3, 3));
+        assert_eq!(began.elapsed(), ms(10), "and not one after the other");
+        let far =
+            (0..).map(|n: u32| Key::of(n.to_string())).find(|key| !near(key)).expect("others have keys");
+        assert!(shortcut.values(&[key(), far]).await.is_none(), "others have to be asked");
+        let (shortcut, _) = self::shortcut(&[], ms(0), Err(failed())).await;
+        let values = shortcut.values(&[missing, key()]).await.expect("it is alone");
+        let refused = values.iter().map(|reached| match reached {
+            Reached::Elsewhere(Some(own)) => own.refusal.clone(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(refused.collect::<Vec<_>>(), [Refusal::NotFound, failed()]);
+    });
+}
+
+#[test]
+fn of_several_values_those_in_time_are_told_and_the_others_end_at_the_deadline() {
+    paused(async {
+        let deadline = ReplicationConfig::default().deadline_ms;
+        let (shortcut, _) = shortcut(&[], ms(deadline + 1), seven()).await;
+        let nothing = Key::of("nothing is here");
+        let values = shortcut.values(&[nothing, key(), nothing]).await.expect("it is alone");
+        let [first, Reached::Over(Err(Refusal::Timeout { deadline_ms })), last] = &values[..] else {
+            panic!("{values:?}")
+        };
+        for reached in [first, last] {
+            assert!(matches!(reached, Reached::Elsewhere(Some(_))), "behind it as well: {values:?}");
+        }
+        assert_eq!(*deadline_ms, deadline);
+    });
+}
+
+#[test]
 fn a_node_that_was_always_alone_stores_a_put_as_its_coordinator_would() {
     paused(async {
         for replicas in [1, 8] {
