@@ -38,6 +38,8 @@ pub(crate) struct State {
     pub(crate) refusal: Option<Refusal>,
     /// Why the node is unhealthy, if it is.
     pub(crate) ailment: Option<String>,
+    /// How long it takes to look at an object.
+    pub(crate) inspection_time: Duration,
 }
 
 impl Fake {
@@ -114,6 +116,10 @@ impl Dht for Fake {
     }
 
     async fn inspect(&self, key: Key) -> Result<Vec<Inspection>, Refusal> {
+        let takes = self.state().inspection_time;
+        if !takes.is_zero() {
+            tokio::time::sleep(takes).await;
+        }
         let state = self.ready()?;
         let put = state.objects.get(&key).ok_or(Refusal::NotFound)?;
         Ok(vec![Inspection {

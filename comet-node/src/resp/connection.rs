@@ -17,7 +17,7 @@ use super::{
     channels::{CHANNELS_MAX, Channels},
     command::{self, Ask, Command},
     perform::perform,
-    pipeline::{Claim, Pipeline},
+    pipeline::{Claim, Done, Pipeline},
     reply::{Protocol, Reply},
     request::Intake,
     session::{Change, Listens, Next, Session},
@@ -95,13 +95,17 @@ pub(super) async fn serve<B: Backend>(
     let mut closed = std::pin::pin!(closing.changed());
     loop {
         let pause = connection.begin(&mut pipeline, perform, &subscriber.channels)?;
+        let mut replied = false;
         while connection.out.len() < OUT_BYTES_MAX
             && let Some(reply) = poll_fn(|context| pipeline.poll_reply(context)).now_or_never()
         {
             connection.say(&reply)?;
+            replied = true;
         }
         connection.flush().await?;
         match pause {
+            // The command may have waited for one of these.
+            Pause::Blocked if replied => continue,
             Pause::Full => {
                 // A client that keeps up with its replies leaves no other gap for the objects of this thread.
                 tokio::task::yield_now().await;
@@ -160,7 +164,7 @@ impl<B: Backend> Connection<B> {
     }
 
     /// Begins every command that has arrived and may begin.
-    fn begin<F: Future<Output = Reply>>(
+    fn begin<F: Future<Output = Done>>(
         &mut self,
         pipeline: &mut Pipeline<F>,
         perform: impl Fn(Rc<Front<B>>, Ask) -> F,

@@ -9,7 +9,7 @@ use comet_runtime::{
 };
 use futures_util::{StreamExt, stream};
 
-use super::{Front, command::Ask, info, reply::Reply, subscriber};
+use super::{Front, command::Ask, info, pipeline::Done, reply::Reply, subscriber};
 use crate::{
     http::{Backend, KEYS_AT_ONCE},
     key_text::hex,
@@ -18,7 +18,7 @@ use crate::{
 /// Does what is asked, and answers it.
 ///
 /// A pipeline moves what it runs a few times, so that all is boxed which takes more than a few words.
-pub(super) async fn perform<B: Backend>(front: Rc<Front<B>>, ask: Ask) -> Reply {
+pub(super) async fn perform<B: Backend>(front: Rc<Front<B>>, ask: Ask) -> Done {
     let backend = &front.backend;
     let done = match ask {
         Ask::Answered(reply) => Ok(reply),
@@ -32,7 +32,7 @@ pub(super) async fn perform<B: Backend>(front: Rc<Front<B>>, ask: Ask) -> Reply 
             value.map(|value| Reply::of_value(&value))
         }
         Ask::GetMany(keys) => Box::pin(get_many(backend, &keys)).await,
-        Ask::Gets(keys) => Ok(Box::pin(gets(backend, &keys)).await),
+        Ask::Gets(keys) => return Done::Several(Box::pin(gets(backend, &keys)).await),
         Ask::Put(put) => match Box::pin(backend.put(*put)).await {
             // What was to be set only where nothing is was not set.
             Err(Refusal::Conflict { .. }) => Ok(Reply::Null),
@@ -49,7 +49,7 @@ pub(super) async fn perform<B: Backend>(front: Rc<Front<B>>, ask: Ask) -> Reply 
         Ask::Publish(key, message) => Ok(Box::pin(subscriber::publish(&front, key, message)).await),
         Ask::Info(sections) => Ok(Box::pin(info::reply(&front, &sections)).await),
     };
-    done.unwrap_or_else(|refusal| Reply::refusal(&refusal))
+    Done::One(done.unwrap_or_else(|refusal| Reply::refusal(&refusal)))
 }
 
 /// What the first replica answers; nil if there is no such object.
@@ -66,11 +66,9 @@ async fn get_many<B: Backend>(backend: &B, keys: &[Key]) -> Result<Reply, Refusa
     Ok(Reply::List(values.map(plain).collect::<Result<_, _>>()?))
 }
 
-async fn gets<B: Backend>(backend: &B, keys: &[Key]) -> Reply {
+async fn gets<B: Backend>(backend: &B, keys: &[Key]) -> Vec<Reply> {
     let values = backend.values(keys).await.into_iter();
-    Reply::Several(
-        values.map(|value| plain(value).unwrap_or_else(|refusal| Reply::refusal(&refusal))).collect(),
-    )
+    values.map(|value| plain(value).unwrap_or_else(|refusal| Reply::refusal(&refusal))).collect()
 }
 
 /// A value as GET answers it; nil if there is no such object.

@@ -6,6 +6,7 @@
 
 use std::{
     collections::VecDeque,
+    pin::Pin,
     task::{Context, Poll},
 };
 
@@ -102,26 +103,43 @@ impl Claim {
     }
 }
 
+/// What came of one command, or of several that were done together.
+#[derive(Debug)]
+pub enum Done {
+    /// Its reply.
+    One(Reply),
+    /// Theirs, in their order.
+    Several(Vec<Reply>),
+}
+
 /// The commands that are under way, oldest first.
-pub struct Pipeline<F: Future<Output = Reply>> {
+pub struct Pipeline<F: Future<Output = Done>> {
     running: FuturesOrdered<F>,
     /// What each touches, and how many commands it is.
     claims: VecDeque<(Claim, usize)>,
+    /// Replies to the oldest of all, which were done together.
+    ready: VecDeque<Reply>,
     commands: usize,
     /// How many of the claims are not to read: a pipeline of reads need not be looked through.
     exclusive: usize,
 }
 
-impl<F: Future<Output = Reply>> Default for Pipeline<F> {
+impl<F: Future<Output = Done>> Default for Pipeline<F> {
     fn default() -> Self {
-        Self { running: FuturesOrdered::new(), claims: VecDeque::new(), commands: 0, exclusive: 0 }
+        Self {
+            running: FuturesOrdered::new(),
+            claims: VecDeque::new(),
+            ready: VecDeque::new(),
+            commands: 0,
+            exclusive: 0,
+        }
     }
 }
 
-impl<F: Future<Output = Reply>> Pipeline<F> {
-    /// True if nothing is under way.
+impl<F: Future<Output = Done>> Pipeline<F> {
+    /// True if no reply is to come.
     pub fn is_empty(&self) -> bool {
-        self.claims.is_empty()
+        self.claims.is_empty() && self.ready.is_empty()
     }
 
     /// True if a command that touches this may start now.
@@ -144,19 +162,25 @@ impl<F: Future<Output = Reply>> Pipeline<F> {
         self.running.push_back(work);
     }
 
-    /// The reply to the oldest, of one or several commands; pending for ever if there is none.
+    /// The reply to the oldest command; pending for ever if there is none.
     pub fn poll_reply(&mut self, context: &mut Context<'_>) -> Poll<Reply> {
-        match std::pin::Pin::new(&mut self.running).poll_next(context) {
-            Poll::Ready(Some(reply)) => {
-                if let Some((claim, commands)) = self.claims.pop_front() {
-                    self.commands = self.commands.saturating_sub(commands);
-                    if matches!(claim, Claim::Write(_) | Claim::Everything) {
-                        self.exclusive = self.exclusive.saturating_sub(1);
-                    }
-                }
-                Poll::Ready(reply)
+        loop {
+            if let Some(reply) = self.ready.pop_front() {
+                return Poll::Ready(reply);
             }
-            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+            let Poll::Ready(Some(done)) = Pin::new(&mut self.running).poll_next(context) else {
+                return Poll::Pending;
+            };
+            if let Some((claim, commands)) = self.claims.pop_front() {
+                self.commands = self.commands.saturating_sub(commands);
+                if matches!(claim, Claim::Write(_) | Claim::Everything) {
+                    self.exclusive = self.exclusive.saturating_sub(1);
+                }
+            }
+            match done {
+                Done::One(reply) => return Poll::Ready(reply),
+                Done::Several(replies) => self.ready = replies.into(),
+            }
         }
     }
 }
@@ -184,7 +208,7 @@ mod tests {
     }
 
     /// A pipeline in which these are under way and do not end.
-    fn under_way(claims: &[Claim]) -> Pipeline<std::future::Pending<Reply>> {
+    fn under_way(claims: &[Claim]) -> Pipeline<std::future::Pending<Done>> {
         let mut pipeline = Pipeline::default();
         for claim in claims {
             pipeline.start(claim.clone(), 1, std::future::pending());
@@ -227,6 +251,21 @@ mod tests {
         assert!(!pipeline.admits(&read(2)), "several together are as many");
     }
 
+    #[test]
+    fn those_done_together_are_answered_one_after_the_other() {
+        let mut pipeline = Pipeline::default();
+        for done in
+            [Done::Several([1, 2, 3].map(Reply::Int).into()), Done::Several(vec![]), Done::One(Reply::Int(4))]
+        {
+            pipeline.start(read(1), 1, std::future::ready(done));
+        }
+        for n in 1..=4 {
+            assert!(!pipeline.is_empty());
+            assert_eq!(poll_fn(|context| pipeline.poll_reply(context)).now_or_never(), Some(Reply::Int(n)));
+        }
+        assert!(pipeline.is_empty());
+    }
+
     proptest! {
         /// Each command is begun as soon as it is admitted, and they end in the order of `ends`.
         #[test]
@@ -251,7 +290,7 @@ mod tests {
                     running.borrow_mut().insert(n, end);
                     pipeline.start(claim, 1, async move {
                         ended.await.expect("it is told to end");
-                        Reply::Int(n)
+                        Done::One(Reply::Int(n))
                     });
                 }
                 // Whoever should end next and is not under way yet has its turn later.

@@ -44,8 +44,6 @@ pub enum Reply {
     Map(Vec<(Reply, Reply)>),
     /// What the client did not ask for just now; a list in RESP2.
     Push(Vec<Reply>),
-    /// The replies to as many commands, one after the other.
-    Several(Vec<Reply>),
 }
 
 impl Reply {
@@ -126,7 +124,6 @@ impl Reply {
                     value.write(protocol, out)
                 })
             }
-            (Self::Several(replies), _) => replies.iter().try_for_each(|reply| reply.write(protocol, out)),
             (leaf, Protocol::Resp2) => leaf.write_leaf2(out),
             (leaf, Protocol::Resp3) => leaf.write_leaf3(out),
         }
@@ -149,9 +146,7 @@ impl Reply {
                 BorrowedFrame::BulkString(number.as_bytes())
             }
             Self::Bulk(bytes) => BorrowedFrame::BulkString(bytes),
-            Self::Null | Self::List(_) | Self::Map(_) | Self::Push(_) | Self::Several(_) => {
-                BorrowedFrame::Null
-            }
+            Self::Null | Self::List(_) | Self::Map(_) | Self::Push(_) => BorrowedFrame::Null,
         };
         resp2::encode::extend_encode_borrowed(out, &frame, false).map(drop)
     }
@@ -170,9 +165,7 @@ impl Reply {
             Self::Bool(truth) => BorrowedFrame::Boolean { data: *truth, attributes },
             Self::Double(number) => BorrowedFrame::Double { data: *number, attributes },
             Self::Bulk(bytes) => BorrowedFrame::BlobString { data: bytes, attributes },
-            Self::Null | Self::List(_) | Self::Map(_) | Self::Push(_) | Self::Several(_) => {
-                BorrowedFrame::Null
-            }
+            Self::Null | Self::List(_) | Self::Map(_) | Self::Push(_) => BorrowedFrame::Null,
         };
         resp3::encode::complete::extend_encode_borrowed(out, &frame, false).map(drop)
     }

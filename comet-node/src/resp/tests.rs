@@ -78,6 +78,18 @@ fn gets_of_a_pipeline_that_are_asked_for_together_are_answered_as_if_each_came_a
 }
 
 #[test]
+fn a_command_begins_as_soon_as_nothing_is_in_its_way() {
+    served(&RespConfig::default(), None, async |addr, fake| {
+        fake.state().inspection_time = Duration::from_millis(7);
+        let began = Instant::now();
+        // The put is over before anything is answered, and leaves nothing under way that would wake the get.
+        let answers = exchange(addr, b"EXISTS b\r\nSET a 1\r\nGET a\r\n").await;
+        assert_eq!(answers, ":0\r\n+OK\r\n$1\r\n1\r\n");
+        assert!(began.elapsed() < Duration::from_millis(20), "{:?}", began.elapsed());
+    });
+}
+
+#[test]
 fn hello_changes_the_replies_after_it_and_none_before_it() {
     served(&RespConfig::default(), None, async |addr, _| {
         let answers = exchange(addr, b"GET nothing\r\nHELLO 3\r\nGET nothing\r\n").await;
