@@ -177,7 +177,7 @@ pub struct Closest {
     pub count: usize,
 }
 
-/// As [`Closest`], if the table has all the nodes around the key; else nobody: then it takes a lookup.
+/// As [`Closest`], but only those that are [worth asking](RoutingTable::worth_asking); if there is nobody, it takes a lookup.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "Vec<Contact>")]
 pub struct Neighbours {
@@ -185,6 +185,8 @@ pub struct Neighbours {
     pub target: Key,
     /// How many at most.
     pub count: usize,
+    /// How many nodes keep what lies there.
+    pub copies: usize,
 }
 
 /// A query was answered; this counts as [`ContactAnswered`] too.
@@ -601,9 +603,9 @@ impl Handler<Closest> for Router {
 impl Handler<Neighbours> for Router {
     type Result = Vec<Contact>;
 
-    fn handle(&mut self, Neighbours { target, count }: Neighbours, _: &mut Self::Context) -> Self::Result {
-        let complete = self.table.is_complete_around(&target, self.clock.now());
-        if complete { self.table.closest(&target, count) } else { Vec::new() }
+    fn handle(&mut self, neighbours: Neighbours, _: &mut Self::Context) -> Self::Result {
+        let Neighbours { target, count, copies } = neighbours;
+        self.table.worth_asking(&target, count, copies, self.clock.now())
     }
 }
 

@@ -22,6 +22,7 @@ mod bucket;
 pub mod clock;
 mod contact;
 pub mod coordinates;
+mod density;
 pub mod diversity;
 mod key;
 #[allow(clippy::arithmetic_side_effects, clippy::indexing_slicing)]

@@ -205,11 +205,10 @@ impl Swarm {
         self.run().pop().map(|report| report.outcome)
     }
 
-    /// The nodes closest to `target` if `origin` knows all of them without asking anybody, else nobody.
-    pub fn neighbours(&self, origin: &NodeId, target: &Key, count: usize) -> Vec<Contact> {
+    /// Whom `origin` asks for what `copies` nodes keep at `target` before it looks for anybody: see [`RoutingTable::worth_asking`].
+    pub fn neighbours(&self, origin: &NodeId, target: &Key, count: usize, copies: usize) -> Vec<Contact> {
         let table = self.by_id.get(origin).map(|&at| &self.nodes[at].table);
-        let table = table.filter(|table| table.is_complete_around(target, self.now));
-        table.map(|table| table.closest(target, count)).unwrap_or_default()
+        table.map(|table| table.worth_asking(target, count, copies, self.now)).unwrap_or_default()
     }
 
     /// Everybody who behaves so, in the order of joining.

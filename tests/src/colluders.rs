@@ -165,7 +165,7 @@ impl<'a> Trial<'a> {
 
     /// Whether the reader ends with the true value.
     fn get(&mut self, reader: Contact, key: Key, n: usize, holders: &BTreeSet<NodeId>) -> bool {
-        let mut known = self.swarm.neighbours(&reader.id, &key, CANDIDATES_MAX);
+        let mut known = self.swarm.neighbours(&reader.id, &key, CANDIDATES_MAX, REPLICAS.into());
         if !known.is_empty() {
             known = with_own(reader, &key, known);
         }

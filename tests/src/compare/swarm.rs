@@ -14,6 +14,7 @@ use bytes::Bytes;
 use comet_node::{
     client::Client,
     config::NodeConfig,
+    http::Backend,
     node::block_on,
     swarm::{Swarm, SwarmOptions},
 };
@@ -65,21 +66,43 @@ async fn report(plan: &Plan, clients: &[Client]) -> anyhow::Result<Report> {
     times(0..8, 1, PERIOD, &put_large).await?;
 
     let mut text = format!(
-        "| operation, {} nodes | in flight | per second | p50 | p99 |\n|---|---|---|---|---|\n",
+        "| operation, {} nodes | in flight | per second | p50 | p99 | requests between nodes for each |\n\
+         |---|---|---|---|---|---|\n",
         clients.len()
     );
-    text += &row("put", 1, times(0..few, 1, PERIOD, &put).await?);
-    text += &row("get", 1, times(0..few, 1, PERIOD, &get).await?);
-    text += &row("put", IN_FLIGHT, times(0..many, IN_FLIGHT, PERIOD, &put).await?);
-    text += &row("get", IN_FLIGHT, times(0..many, IN_FLIGHT, PERIOD, &get).await?);
     let get_large = |n: usize| self::get(clients, n, format!("large-{}", n % 8));
-    text += &row("get of 60 KB", 1, times(0..few, 1, PERIOD, &get_large).await?);
+    text += &row(clients, "put", 1, 0..few, &put).await?;
+    text += &row(clients, "get", 1, 0..few, &get).await?;
+    text += &row(clients, "put", IN_FLIGHT, 0..many, &put).await?;
+    text += &row(clients, "get", IN_FLIGHT, 0..many, &get).await?;
+    text += &row(clients, "get of 60 KB", 1, 0..few, &get_large).await?;
     Ok(Report { text, charts: vec![] })
 }
 
-fn row(what: &str, in_flight: usize, (times, whole): (Vec<Duration>, Duration)) -> String {
+/// What operations with these numbers take, and how many requests the nodes send each other meanwhile, their upkeep included.
+async fn row<F: Future<Output = anyhow::Result<()>>>(
+    clients: &[Client],
+    what: &str,
+    in_flight: usize,
+    numbers: Range<usize>,
+    operation: &impl Fn(usize) -> F,
+) -> anyhow::Result<String> {
+    let before = requests(clients).await;
+    let (times, whole) = times(numbers, in_flight, PERIOD, operation).await?;
+    let each = (requests(clients).await - before) / times.len().max(1) as f64;
     let Lap { per_second, p50_ms, p99_ms } = Lap::of(&times, whole);
-    format!("| {what} | {in_flight} | {per_second:.0} | {p50_ms:.2} ms | {p99_ms:.2} ms |\n")
+    Ok(format!("| {what} | {in_flight} | {per_second:.0} | {p50_ms:.2} ms | {p99_ms:.2} ms | {each:.1} |\n"))
+}
+
+/// Requests that these nodes have sent to others.
+async fn requests(clients: &[Client]) -> f64 {
+    let mut sent = 0.0;
+    for client in clients {
+        let metrics = client.metrics().await;
+        let asks = metrics.iter().filter(|metric| metric.name == "comet_peer_asks_total");
+        sent += asks.flat_map(|metric| &metric.series).map(|series| series.value).sum::<f64>();
+    }
+    sent
 }
 
 /// How long each of the operations with these numbers takes, and all of them; so many are under way at once, and none is begun

@@ -66,10 +66,11 @@ impl Operation {
         find(&self.access, FindNode { target: *key, count, asking: Asking::Always }, self.period).await
     }
 
-    /// The nodes closest to a key, nearest first, this one among them, if they are all known without asking
-    /// anybody; else nobody.
+    /// The nodes closest to a key, nearest first, this one among them, as far as they are worth asking before anybody has
+    /// searched for them; perhaps nobody.
     pub(super) async fn neighbours(&self, key: &Key) -> Vec<Contact> {
-        let asked = self.access.neighbours.send(Neighbours { target: *key, count: CANDIDATES_MAX });
+        let copies = self.replication.replicas.into();
+        let asked = self.access.neighbours.send(Neighbours { target: *key, count: CANDIDATES_MAX, copies });
         let known = asked.await.unwrap_or_default();
         if known.is_empty() { known } else { self.access.with_own(key, known) }
     }
