@@ -40,6 +40,8 @@ pub(crate) struct State {
     pub(crate) ailment: Option<String>,
     /// How long it takes to look at an object.
     pub(crate) inspection_time: Duration,
+    /// How long it takes to put one.
+    pub(crate) put_time: Duration,
 }
 
 impl Fake {
@@ -56,6 +58,13 @@ impl Fake {
     }
 }
 
+/// Lets time pass, if any is to.
+async fn pass(time: Duration) {
+    if !time.is_zero() {
+        tokio::time::sleep(time).await;
+    }
+}
+
 pub(crate) fn replica() -> Contact {
     Contact::new(NodeId::from_bytes([0xab; 32]), SocketAddr::from(([127, 0, 0, 1], 7401)))
 }
@@ -67,6 +76,8 @@ fn version(put: &Put) -> Version {
 
 impl Dht for Fake {
     async fn put(&self, put: Put) -> Result<PutReport, Refusal> {
+        let takes = self.state().put_time;
+        pass(takes).await;
         let mut state = self.ready()?;
         let version = version(&put);
         let ttl = put.ttl.unwrap_or(Duration::from_secs(86_400));
@@ -117,9 +128,7 @@ impl Dht for Fake {
 
     async fn inspect(&self, key: Key) -> Result<Vec<Inspection>, Refusal> {
         let takes = self.state().inspection_time;
-        if !takes.is_zero() {
-            tokio::time::sleep(takes).await;
-        }
+        pass(takes).await;
         let state = self.ready()?;
         let put = state.objects.get(&key).ok_or(Refusal::NotFound)?;
         Ok(vec![Inspection {

@@ -58,7 +58,8 @@ fn a_pipeline_is_answered_in_order_and_each_command_sees_what_those_before_it_di
 
 #[test]
 fn gets_of_a_pipeline_that_are_asked_for_together_are_answered_as_if_each_came_alone() {
-    served(&RespConfig::default(), None, async |addr, _| {
+    served(&RespConfig::default(), None, async |addr, fake| {
+        fake.state().put_time = Duration::from_millis(3);
         assert_eq!(exchange(addr, b"MSET a 1 b 22\r\n").await, "+OK\r\n");
         let rounds = "GET a\r\nGET b\r\nGET nothing\r\n".repeat(50);
         let answers = "$1\r\n1\r\n$2\r\n22\r\n$-1\r\n".repeat(50);
