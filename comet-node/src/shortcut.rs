@@ -7,8 +7,9 @@
 //! A put goes to all replicas. Only a node that has been alone since it started, as nobody told it to be anything else, is all
 //! of them.
 
+mod values;
+
 use std::{
-    collections::VecDeque,
     pin::{Pin, pin},
     sync::Arc,
     time::{Duration, Instant},
@@ -17,7 +18,7 @@ use std::{
 use comet_routing::{Contact, Key, TableView, clock::Clock};
 use comet_runtime::{
     Bounds, Refusal, Value,
-    actors::{Begun, Replica},
+    actors::Replica,
     dht::{Answer, Expected, Get, GetReport, Put, PutReport, Read},
     visit::{Served, Visit},
 };
@@ -100,41 +101,6 @@ impl Shortcut {
             Some(served) => self.answer(served).map(report),
             None => Reached::Over(Err(timeout(deadline))),
         }
-    }
-
-    /// Asks the own replica for the values of several objects, without payloads, as [`Self::get`] does for one, if this node is certainly the
-    /// nearest to all of them; `None` otherwise. All are asked before any is waited for, and all are waited for together.
-    pub async fn values(&self, keys: &[Key]) -> Option<Vec<Reached<Value>>> {
-        let now = self.clock.now();
-        if !keys.iter().all(|key| self.is_nearest(key, now)) {
-            return None;
-        }
-        let begin = |key| self.visit(None).map(|visit| self.replica.begin(now, key, &visit));
-        let mut begun: VecDeque<_> = keys.iter().copied().map(begin).collect();
-        let value = |served| self.answer(served).map(|answer| answer.value);
-        let (deadline, mut values) = (self.configured_deadline(), Vec::with_capacity(keys.len()));
-        let all = async {
-            while let Some(first) = begun.front_mut() {
-                values.push(match first {
-                    // Where its object stopped before, whoever asks again finds the next one.
-                    Ok(Begun::Sent(served)) => served.await.map_or(Reached::Elsewhere(None), value),
-                    Ok(Begun::Served(served)) => value(served.clone()),
-                    Err(refusal) => Reached::Over(Err(refusal.clone())),
-                });
-                begun.pop_front();
-            }
-        };
-        within(deadline, pin!(all)).await;
-        // Those behind one that is late may be there.
-        values.extend(begun.into_iter().map(|begun| match begun {
-            Ok(Begun::Sent(mut served)) => match served.try_recv() {
-                Ok(served) => value(served),
-                Err(_) => Reached::Over(Err(timeout(deadline))),
-            },
-            Ok(Begun::Served(served)) => value(served),
-            Err(refusal) => Reached::Over(Err(refusal)),
-        }));
-        Some(values)
     }
 
     fn is_nearest(&self, key: &Key, now: Instant) -> bool {

@@ -52,7 +52,9 @@ pub use codec::{Bounds, DecodeError, ELEMENTS_MAX, NODE_EXT};
 pub use contact_policy::Reach;
 pub use event::{Caller, Event, Nodes, Op, OpOutcome, OpResult, Origin, Outcome, Request, Trail, WaitId};
 pub use limits::Limits;
-pub use object::{ActivationError, Blueprint, HANDLERS, InvocationId, Moment, Object, Progress, Report};
+pub use object::{
+    ActivationError, Blueprint, HANDLERS, InvocationId, Moment, Most, Object, Progress, Report, Series,
+};
 pub use policy::{Policy, REPLICAS_MAX};
 pub use refusal::{Failure, Refusal};
 pub use sandbox::{Backstop, pool::VmPool, sandbox_globals, watch::TurnWatch};

@@ -5,6 +5,7 @@
 //! object is spent: its owner drops it and restores the next one from the state that was kept last.
 
 mod arguments;
+mod series;
 
 use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
@@ -26,6 +27,8 @@ use crate::{
     },
     state,
 };
+
+pub use self::series::{Most, Series};
 
 /// Fields of a state between two readings of the clock, while it is restored.
 const FIELDS_PER_READING: usize = 64;
@@ -294,14 +297,25 @@ impl Object {
     /// Runs the first turn of an event. An object without the handler gives the default outcome: a get its
     /// value, everything else [`Outcome::Accept`].
     pub fn begin(&mut self, id: InvocationId, event: &Event, trail: Trail, moment: Moment) -> Report {
+        let invocation = self.invocation(id, event, trail, moment.now);
+        let Some(handler) = self.handler(event.handler()) else {
+            return self.without_handler(event, invocation, moment);
+        };
+        let caller = self.open_turn(&invocation, moment);
+        let ran = self.run_first(handler, event, caller);
+        self.close_turn(invocation, ran)
+    }
+
+    /// Introduces an event. Whoever caused it may be called back.
+    fn invocation(&mut self, id: InvocationId, event: &Event, trail: Trail, now: WallMs) -> Invocation {
         let caller = event.caller();
         // The own key needs no right: its replicas may always be addressed.
         if let Some(Caller { node, callback: Some(key), .. }) = caller
             && *key != self.key
         {
-            self.capabilities.grant(*node, *key, moment.now, self.limits.capabilities);
+            self.capabilities.grant(*node, *key, now, self.limits.capabilities);
         }
-        let invocation = Invocation {
+        Invocation {
             id: Some(id),
             callback: None,
             handler: event.handler(),
@@ -309,15 +323,14 @@ impl Object {
             trail,
             usage: Usage::default(),
             delete_self: false,
-        };
-        let Some(handler) = self.handler(event.handler()) else {
-            return self.without_handler(event, invocation, moment);
-        };
-        let caller = self.open_turn(&invocation, moment);
-        let ran = caller
+        }
+    }
+
+    /// Runs an event's handler until it returns, waits or fails, in the turn that was opened for this caller.
+    fn run_first(&self, handler: Function, event: &Event, caller: mlua::Result<Option<LuaValue>>) -> Ran {
+        caller
             .and_then(|caller| self.call(handler, event, caller))
-            .unwrap_or_else(|error| Ran::Failed(self.vm.failure(&error)));
-        self.close_turn(invocation, ran)
+            .unwrap_or_else(|error| Ran::Failed(self.vm.failure(&error)))
     }
 
     /// Runs the next turn of whoever waited for this answer; `None` if nobody does.
@@ -356,10 +369,7 @@ impl Object {
     }
 
     fn handler(&self, name: &str) -> Option<Function> {
-        match self.aso.raw_get::<LuaValue>(name) {
-            Ok(LuaValue::Function(handler)) => Some(handler),
-            _ => None,
-        }
+        self.vm.handler(&self.aso, name)
     }
 
     fn without_handler(&mut self, event: &Event, mut invocation: Invocation, moment: Moment) -> Report {
@@ -418,8 +428,13 @@ impl Object {
         caller
     }
 
-    fn close_turn(&mut self, mut invocation: Invocation, ran: Ran) -> Report {
-        let mut turn = self.vm.close_turn(self.category);
+    fn close_turn(&mut self, invocation: Invocation, ran: Ran) -> Report {
+        let turn = self.vm.close_turn(self.category);
+        self.report(invocation, ran, turn)
+    }
+
+    /// What a turn that is closed came to, its state kept if it ended well.
+    fn report(&mut self, mut invocation: Invocation, ran: Ran, mut turn: Turn) -> Report {
         let usage = &mut invocation.usage;
         usage.messages = usage.messages.saturating_add(turn.messages());
         turn.share_trail(matches!(ran, Ran::Waits(_)));

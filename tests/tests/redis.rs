@@ -149,6 +149,47 @@ fn a_pipeline_of_five_hundred_commands_is_answered_in_order() {
 }
 
 #[test]
+fn gets_of_one_object_in_a_pipeline_count_one_by_one_and_those_that_fail_do_not_count() {
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let node = node(data.path(), &[], &[]);
+    let mut connection = connect(&node, "");
+    // What a script counts besides its state begins anew after each failure.
+    let code = "aso.n = 0 local calls = 0
+        function aso:onGet()
+          self.n += 1 calls += 1
+          if calls == tonumber(self.value) then error('told to') end
+          return self.n
+        end";
+    for (key, fails) in [("never", "0"), ("at times", "10")] {
+        assert_eq!(ask(&mut connection, &["COMET.PUT", key, fails, "CODE", code]), Ok(Value::Okay));
+    }
+    let (mut counted, mut refused) = ([vec![], vec![]], 0);
+    for times in [1, 2, 16, 100, 31, 40] {
+        let mut pipeline = redis::pipe();
+        pipeline.ignore_errors();
+        for _ in 0..times {
+            pipeline.cmd("GET").arg("never").cmd("GET").arg("at times");
+        }
+        let answers: Vec<Result<i64, redis::RedisError>> = pipeline.query(&mut connection).expect("answers");
+        assert_eq!(answers.len(), 2 * times);
+        for (answer, of) in answers.into_iter().zip([0, 1].into_iter().cycle()) {
+            match answer {
+                Ok(n) => counted[of].push(n),
+                Err(error) => {
+                    assert!(of == 1 && error.to_string().contains("told to"), "{error}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert_eq!(counted[0], (1..=190).collect::<Vec<_>>());
+    assert!((10..30).contains(&refused), "{refused} failed");
+    // Those behind one that failed were begun anew, perhaps after others.
+    counted[1].sort_unstable();
+    assert_eq!(counted[1], (1..=190 - refused).collect::<Vec<_>>());
+}
+
+#[test]
 fn objects_with_handlers_answer_in_the_kinds_of_the_protocol_and_refuse_with_a_code() {
     let data = tempfile::tempdir().expect("a temporary directory");
     let node = node(data.path(), &[], &[]);

@@ -16,6 +16,7 @@ use super::{
     Front,
     channels::{CHANNELS_MAX, Channels},
     command::{self, Ask, Command},
+    last_get::LastGet,
     perform::perform,
     pipeline::{Claim, Done, Pipeline},
     reply::{Protocol, Reply},
@@ -71,6 +72,7 @@ struct Connection<B> {
     /// The next command, if it was taken from what arrived already.
     held: Option<(Claim, Command)>,
     ended: bool,
+    last_get: LastGet,
 }
 
 /// Serves a connection until it ends, or until `closing` changes and what has begun is answered.
@@ -86,7 +88,9 @@ pub(super) async fn serve<B: Backend>(
     let idle_ticks_max = front.idle.as_secs().div_ceil(TICK.as_secs()).max(1);
     let served = front.clone();
     let (intake, out) = (Intake::default(), BytesMut::new());
-    let mut connection = Connection { front, stream, session, intake, out, held: None, ended: false };
+    let last_get = LastGet::default();
+    let mut connection =
+        Connection { front, stream, session, intake, out, held: None, ended: false, last_get };
     let mut pipeline = Pipeline::default();
     let mut subscriber = Subscriber::new(connection.front.hub.bell());
     let mut tick = interval(TICK);
@@ -254,13 +258,15 @@ impl<B: Backend> Connection<B> {
                 return Some((Claim::Nothing, Command::Ask(Ask::Answered(reply))));
             }
         };
-        let command = command::parse(&words, &self.front.rules);
+        let again = self.last_get.again(&words);
+        let command = again.map_or_else(|| command::parse(&words, &self.front.rules), Ok);
         let command = command
             .and_then(|command| match listens {
                 Listens::Apart if !command.suits_subscriber() => Err(command::unsuitable(&words)),
                 _ => Ok(command),
             })
             .unwrap_or_else(|error| Command::Ask(Ask::Answered(Reply::error(error.to_string()))));
+        self.last_get.note(&words, &command);
         Some((Claim::of(&command), command))
     }
 

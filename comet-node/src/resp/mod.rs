@@ -9,6 +9,7 @@ pub mod channels;
 pub mod command;
 mod connection;
 mod info;
+mod last_get;
 mod perform;
 pub mod pipeline;
 pub mod reply;

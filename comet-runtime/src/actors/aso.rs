@@ -12,6 +12,7 @@ mod arrival;
 pub(crate) mod errand;
 mod keeping;
 mod leaving;
+pub(super) mod series;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -79,20 +80,20 @@ impl Deliver {
     pub(super) fn brings_a_script(&self) -> bool {
         matches!(&self.visit, Visit::Put { record, .. } if record.code.is_some())
     }
+}
 
-    /// True if it may take a handler's time. Nothing stands between an owner and the end of what is owned.
-    fn may_run_a_handler(&self) -> bool {
-        match &self.visit {
-            Visit::Get { .. } | Visit::Put { .. } => true,
-            Visit::Delete { deletion, .. } => deletion.ownership.is_none(),
-            _ => false,
-        }
+/// True if a visit may take a handler's time. Nothing stands between an owner and the end of what is owned.
+fn may_run_a_handler(visit: &Visit) -> bool {
+    match visit {
+        Visit::Get { .. } | Visit::Put { .. } => true,
+        Visit::Delete { deletion, .. } => deletion.ownership.is_none(),
+        _ => false,
     }
+}
 
-    /// True if somebody can be told to try again later.
-    fn can_wait(&self) -> bool {
-        matches!(self.visit, Visit::Get { .. } | Visit::Put { .. })
-    }
+/// True if somebody can be told to try again later.
+fn can_wait(visit: &Visit) -> bool {
+    matches!(visit, Visit::Get { .. } | Visit::Put { .. })
 }
 
 /// What those hear whose network has used more of this thread than others, while visits have to wait.
@@ -195,6 +196,31 @@ impl Aso {
         aso.arrival = Some(Box::new(arrival));
         aso.arriving = true;
         aso
+    }
+
+    /// Notes a visit, or says why it is not begun: it has waited for too long, or its network has had its share.
+    fn admit(&mut self, visit: &Visit, sent: Instant) -> Result<(), Refusal> {
+        let now = self.shared.clock.now();
+        let waited = now.saturating_duration_since(sent);
+        if !self.patience.admits(&self.shared.patience, waited, now) && can_wait(visit) {
+            return Err(Refusal::Overloaded("the object".into()));
+        }
+        if may_run_a_handler(visit) && !self.shared.has_share(visit, sent, now) {
+            return Err(share_used());
+        }
+        if now.duration_since(self.touched) >= VISIT_NOTED {
+            self.shared.places.borrow_mut().visited(&self.key, now);
+        }
+        self.touched = now;
+        Ok(())
+    }
+
+    /// Starts the actor. Visits may wait for it before it has had its first turn.
+    pub(super) fn launch(self) -> Addr<Self> {
+        Self::create(|ctx| {
+            ctx.set_mailbox_capacity(MAILBOX_MAX);
+            self
+        })
     }
 
     fn visit(&mut self, visit: Visit, reply: Reply, ctx: &mut Context<Self>) {
@@ -321,7 +347,6 @@ impl Actor for Aso {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(MAILBOX_MAX);
         match self.arrival.take() {
             Some(arrival) => self.begin_arrival(*arrival, ctx),
             None => self.obey_policy(ctx),
@@ -351,20 +376,10 @@ impl Handler<Deliver> for Aso {
             }
             return self.expire(ctx);
         }
-        let now = self.shared.clock.now();
-        let waited = now.saturating_duration_since(message.sent);
-        if !self.patience.admits(&self.shared.patience, waited, now) && message.can_wait() {
-            message.reply.send(Err(Refusal::Overloaded("the object".into()))).ok();
+        if let Err(refusal) = self.admit(&message.visit, message.sent) {
+            message.reply.send(Err(refusal)).ok();
             return;
         }
-        if message.may_run_a_handler() && !self.shared.has_share(&message, now) {
-            message.reply.send(Err(share_used())).ok();
-            return;
-        }
-        if now.duration_since(self.touched) >= VISIT_NOTED {
-            self.shared.places.borrow_mut().visited(&self.key, now);
-        }
-        self.touched = now;
         if self.arriving && matches!(message.visit, Visit::Wake) {
             // Timers wait for each other, but not for an arrival.
             message.reply.send(Ok(Served::Ticked)).ok();

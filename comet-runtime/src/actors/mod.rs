@@ -27,7 +27,7 @@ use rand_chacha::ChaCha12Rng;
 pub(crate) use self::aso::errand::activation_refusal;
 use self::shard::places::Places;
 pub use self::{
-    aso::{Aso, Deliver, PassivateIfIdle, Reply},
+    aso::{Aso, Deliver, PassivateIfIdle, Reply, series::DeliverSeries},
     aso_timer::{AsoTimer, Tick},
     replica::{Begun, Directory, Replica},
     shard::{AsoStopped, Drain, Shard, ShardConfig, TimerDue, places::PARTS as PLACE_PARTS},
@@ -43,7 +43,7 @@ use crate::{
     sandbox::pool::VmPool,
     shares::Shares,
     timers::TimerQueue,
-    visit::Served,
+    visit::{Served, Visit},
 };
 
 /// Carries out a request that a handler made; the node answers when the swarm has.
@@ -116,9 +116,9 @@ impl Surroundings {
     }
 
     /// True if a visit may take this thread's time, as far as its network is concerned.
-    fn has_share(&self, deliver: &Deliver, now: Instant) -> bool {
-        let source = deliver.visit.caller().and_then(|caller| caller.source(&self.local));
-        let waited = now.saturating_duration_since(deliver.sent);
+    fn has_share(&self, visit: &Visit, sent: Instant, now: Instant) -> bool {
+        let source = visit.caller().and_then(|caller| caller.source(&self.local));
+        let waited = now.saturating_duration_since(sent);
         source.is_none_or(|source| self.shares.borrow_mut().admit(source, waited, now))
     }
 

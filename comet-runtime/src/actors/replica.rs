@@ -11,15 +11,15 @@ use comet_store::{Seal, StoreReader};
 use dashmap::DashMap;
 use tokio::sync::oneshot;
 
-use super::aso::{Aso, Deliver};
+use super::aso::{Aso, Deliver, series::DeliverSeries};
 use crate::{
     Refusal,
     dht::Usage,
     visit::{Served, Visit},
 };
 
-/// How often a visit is sent again when its object stopped before it began.
-const ATTEMPTS_MAX: usize = 4;
+/// How often a visit is sent again when its object stopped before it began: each turn that fails ends the object for those behind it.
+const ATTEMPTS_MAX: usize = 16;
 
 /// The active objects of one node.
 #[derive(Default)]
@@ -151,6 +151,21 @@ impl Replica {
             Err(SendError::Full(_)) => Begun::refused(Refusal::Overloaded("the node".into())),
             Err(SendError::Closed(_)) => Begun::refused(Refusal::Stopping("the node".into())),
         }
+    }
+
+    /// Sends several gets of one object to it at once, if it is active and takes them. Those that are not among what comes back
+    /// were never begun.
+    pub fn begin_series(
+        &self,
+        sent: Instant,
+        key: Key,
+        get: &Visit,
+        times: usize,
+    ) -> Option<oneshot::Receiver<Vec<Begun>>> {
+        let object = self.directory.active.get(&key)?;
+        let (reply, begun) = oneshot::channel();
+        object.try_send(DeliverSeries { key, visit: get.clone(), times, sent, reply }).ok()?;
+        Some(begun)
     }
 
     /// A get of a plain value, or of nothing, is answered from the store at once.

@@ -190,7 +190,7 @@ impl Shard {
             return self.release(&record, version, deliver.reply);
         }
         let source = deliver.visit.caller().and_then(|caller| caller.source(&self.config.local));
-        if !self.shared().has_share(&deliver, self.config.clock.now()) {
+        if !self.shared().has_share(&deliver.visit, deliver.sent, self.config.clock.now()) {
             deliver.reply.send(Err(share_used())).ok();
             return;
         }
@@ -219,7 +219,7 @@ impl Shard {
                         stored.unwrap_or_else(|| first_due(&record.key, period * 1_000, now))
                     }
                 });
-                let object = Aso::resting(self.shared(), object, record, timer_due_ms).start();
+                let object = Aso::resting(self.shared(), object, record, timer_due_ms).launch();
                 self.enter(deliver.key, object.clone(), holder);
                 // A mailbox that was just made has room.
                 object.do_send(deliver);
@@ -306,7 +306,9 @@ impl Shard {
 
     /// A visit to a key where no object is active or could be: a plain value, or nothing.
     fn serve_plain(&mut self, held: Option<Record>, deliver: Deliver, now: WallMs) {
-        if deliver.brings_a_script() && !self.shared().has_share(&deliver, self.config.clock.now()) {
+        if deliver.brings_a_script()
+            && !self.shared().has_share(&deliver.visit, deliver.sent, self.config.clock.now())
+        {
             deliver.reply.send(Err(share_used())).ok();
             return;
         }
@@ -402,7 +404,7 @@ impl Shard {
                 // Visits wait from here on until the object is stored.
                 self.shared().end_claim(&key, caller.node.id, condition.as_ref());
                 let arrival = Arrival { caller, condition, trail, reply };
-                let object = Aso::arriving(self.shared(), object, record, arrival).start();
+                let object = Aso::arriving(self.shared(), object, record, arrival).launch();
                 self.enter(key, object, holder);
             }
             Err(refusal) => {

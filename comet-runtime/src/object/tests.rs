@@ -1,6 +1,7 @@
 //! Objects in a VM, without an actor around them.
 
 mod callers;
+mod series;
 
 use super::*;
 use crate::{Backstop, CallerAddresses, Op, OpOutcome, Origin, codec::tests::any_value};

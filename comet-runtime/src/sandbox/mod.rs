@@ -26,7 +26,7 @@ use std::{
 use comet_routing::Contact;
 use comet_store::{Code, Hash};
 use mlua::{
-    Function, IntoLuaMulti, Lua, LuaOptions, StdLib, Table, Thread, Value as LuaValue,
+    Function, IntoLuaMulti, Lua, LuaOptions, LuaString, StdLib, Table, Thread, Value as LuaValue,
     chunk::{self, ChunkMode},
     thread::ThreadStatus,
 };
@@ -40,7 +40,9 @@ use self::{
     text::clean,
     watch::{TurnWatch, process_time},
 };
-use crate::{Bounds, Caller, CallerAddresses, Failure, Limits, Origin, Value, WaitId, policy::PolicyFields};
+use crate::{
+    Bounds, Caller, CallerAddresses, Failure, HANDLERS, Limits, Origin, Value, WaitId, policy::PolicyFields,
+};
 
 pub(crate) use self::marshal::{Fault, VALUE_FIELD};
 
@@ -117,6 +119,8 @@ pub(crate) struct Vm {
     began: Cell<Duration>,
     env_meta: Table,
     contact: Table,
+    /// The names of handlers, so that looking for one makes no string.
+    handler_names: Vec<LuaString>,
     prototypes: RefCell<BTreeMap<Hash, Prototype>>,
     /// How the script of each category runs.
     paces: [Cell<Pace>; Category::MAX as usize + 1],
@@ -177,6 +181,7 @@ impl Vm {
         let (env_meta, contact) = own(&PRELUDE).call(lent)?;
         lua.sandbox(true)?;
         let ledger = Ledger::of(&lua)?;
+        let handler_names = HANDLERS.iter().map(|name| lua.create_string(name)).collect::<Result<_, _>>()?;
         make_references(&lua, REFERENCES)?;
         let interrupted = host.clone();
         lua.set_interrupt(move |_| {
@@ -202,6 +207,7 @@ impl Vm {
             caller_addresses,
             env_meta,
             contact,
+            handler_names,
             prototypes: RefCell::default(),
             paces: [const { Cell::new(Pace::Instructions) }; Category::MAX as usize + 1],
             askers: RefCell::default(),
@@ -227,6 +233,15 @@ impl Vm {
     /// Makes a Lua value.
     pub(crate) fn to_lua(&self, value: &Value) -> mlua::Result<LuaValue> {
         self.marshal.to_lua(&self.lua, value)
+    }
+
+    /// The function in the field that a handler has in an object's table, if there is one.
+    pub(crate) fn handler(&self, aso: &Table, name: &str) -> Option<Function> {
+        let at = HANDLERS.iter().position(|known| *known == name)?;
+        match aso.raw_get(self.handler_names.get(at)?) {
+            Ok(LuaValue::Function(handler)) => Some(handler),
+            _ => None,
+        }
     }
 
     /// Appends the encoding of a Lua value.
@@ -389,15 +404,32 @@ impl Vm {
     /// Opens a turn that began when the stopwatch showed so much: budgets are full, the turn's state is `turn`,
     /// allocation is limited.
     pub(crate) fn open_turn(&self, category: Category, begun: Duration, turn: Turn) {
+        *self.host.turn.borrow_mut() = turn;
+        self.fill_budgets(category, begun);
+    }
+
+    /// Begins another turn of the same cause in the place of one that has left nothing to do: budgets are full again.
+    pub(crate) fn next_turn(&self, category: Category, seed: u64) {
+        let begun = self.begin_work();
+        self.host.turn.borrow_mut().seed = Some(seed);
+        self.fill_budgets(category, begun);
+    }
+
+    fn fill_budgets(&self, category: Category, begun: Duration) {
         let deadline = self.deadline_after(begun);
         if let (Some(watch), Some((_, end))) = (&self.watch, deadline) {
             watch.turn_begins(end.saturating_sub(self.turn_time_max()));
         }
         self.host.meter.reset(self.limits.steps, deadline);
         pace::turn_begins(deadline);
-        *self.host.turn.borrow_mut() = turn;
         self.lua.set_memory_limit(self.lua.used_memory().saturating_add(self.limits.turn_alloc_bytes)).ok();
         self.ledger.charge_main_to(category);
+    }
+
+    /// True if the turn that is open has nothing to send, to log or to delete.
+    pub(crate) fn turn_is_plain(&self) -> bool {
+        let turn = self.host.turn.borrow();
+        turn.requests.is_empty() && turn.log.is_empty() && !turn.delete_self
     }
 
     /// When what began then has to be over.
@@ -457,10 +489,15 @@ impl Vm {
         }
     }
 
+    /// Bytes of an object whose threads wait on stacks of `stack_bytes`, what is not collected yet included.
+    pub(crate) fn counted_bytes(&self, category: Category, stack_bytes: usize) -> usize {
+        self.ledger.bytes_of(category).saturating_add(stack_bytes)
+    }
+
     /// Live bytes of an object whose threads wait on stacks of `stack_bytes`, and the steps that a collection
     /// cost to find out. The VM is collected only if the object looks larger than it may be.
     pub(crate) fn live_bytes(&self, category: Category, stack_bytes: usize) -> (usize, u64) {
-        let count = || self.ledger.bytes_of(category).saturating_add(stack_bytes);
+        let count = || self.counted_bytes(category, stack_bytes);
         let counted = count();
         if counted <= self.limits.memory_bytes {
             return (counted, 0);
@@ -479,18 +516,35 @@ impl Vm {
         began
     }
 
+    /// What the stopwatch showed when the turn that runs or ran last began.
+    pub(crate) fn began(&self) -> Duration {
+        self.began.get()
+    }
+
     /// What was done since then has cost: its time or, where only steps count, what so many steps are worth of
     /// a turn's time.
     pub(crate) fn cost_of_work(&self, steps: u64) -> Duration {
-        match self.stopwatch {
-            Some(read) => read().saturating_sub(self.began.get()),
-            None => {
-                let turn_ns = u128::from(self.limits.turn_ms).saturating_mul(1_000_000);
-                let all_ns = turn_ns.saturating_mul(steps.into());
-                let cost_ns = all_ns.checked_div(self.limits.steps.into()).unwrap_or(all_ns);
-                Duration::from_nanos(u64::try_from(cost_ns).unwrap_or(u64::MAX))
-            }
-        }
+        self.cost_since(self.began.get(), steps)
+    }
+
+    /// As [`Self::cost_of_work`], for what began when the stopwatch showed so much.
+    pub(crate) fn cost_since(&self, began: Duration, steps: u64) -> Duration {
+        let elapsed = self.stopwatch.map(|read| read().saturating_sub(began));
+        elapsed.unwrap_or_else(|| self.worth_of(steps))
+    }
+
+    /// As [`Self::cost_since`], until the last turn began.
+    pub(crate) fn cost_before_turn(&self, began: Duration, steps: u64) -> Duration {
+        let elapsed = self.stopwatch.map(|_| self.began.get().saturating_sub(began));
+        elapsed.unwrap_or_else(|| self.worth_of(steps))
+    }
+
+    /// What so many steps are worth of a turn's time.
+    fn worth_of(&self, steps: u64) -> Duration {
+        let turn_ns = u128::from(self.limits.turn_ms).saturating_mul(1_000_000);
+        let all_ns = turn_ns.saturating_mul(steps.into());
+        let cost_ns = all_ns.checked_div(self.limits.steps.into()).unwrap_or(all_ns);
+        Duration::from_nanos(u64::try_from(cost_ns).unwrap_or(u64::MAX))
     }
 
     /// Steps of the turn that runs or ran last.

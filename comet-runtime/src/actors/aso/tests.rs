@@ -3,6 +3,7 @@
 mod deleting;
 mod keeping;
 mod replacing;
+mod series;
 mod waiting;
 
 use std::{cell::Cell, cell::RefCell, rc::Rc, sync::Arc};
@@ -154,7 +155,7 @@ impl World {
     }
 
     fn start(&self, object: Aso) -> Addr<Aso> {
-        let object = object.start();
+        let object = object.launch();
         self.object.replace(Some(object.clone()));
         object
     }
@@ -170,7 +171,7 @@ impl World {
         let object = activate(&shared, &record);
         let (reply, outcome) = oneshot::channel();
         let arrival = Arrival { caller: caller(), condition: None, trail: Trail::FRESH, reply };
-        (Aso::arriving(shared, object, record, arrival).start(), outcome)
+        (Aso::arriving(shared, object, record, arrival).launch(), outcome)
     }
 
     async fn pass(&self, ms: u64) {

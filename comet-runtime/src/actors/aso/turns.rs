@@ -26,7 +26,7 @@ pub(super) enum Run {
 /// A run that is under way.
 pub(super) struct Pending {
     pub(super) errand: Errand,
-    handler: &'static str,
+    pub(super) handler: &'static str,
 }
 
 impl Aso {
@@ -48,7 +48,7 @@ impl Aso {
     }
 
     /// Takes up a run whose first turn has ended.
-    fn begun(&mut self, run: Run, pending: Pending, report: Report, ctx: &mut Context<Self>) {
+    pub(super) fn begun(&mut self, run: Run, pending: Pending, report: Report, ctx: &mut Context<Self>) {
         if matches!(report.end, Ok(Progress::Waiting)) {
             self.pending.insert(run, pending);
             let limit = Duration::from_millis(self.shared.pool.limits().invocation_ms);
@@ -190,7 +190,7 @@ impl Aso {
     }
 
     /// What proves to a reader that the owner put this object.
-    fn seal(&self) -> Option<Box<Seal>> {
+    pub(super) fn seal(&self) -> Option<Box<Seal>> {
         Seal::of(&self.record).map(Box::new)
     }
 

@@ -14,7 +14,10 @@ use rand::SeedableRng;
 use super::*;
 use crate::blame::failure_rates;
 use crate::timers::TIMER_SHARE;
-use crate::{Caller, Failure, OpOutcome, OpResult, Origin, Trail, Value, actors::Perform};
+use crate::{
+    Caller, Failure, OpOutcome, OpResult, Origin, Trail, Value,
+    actors::{Begun, Perform},
+};
 
 const NOW: WallMs = 1_767_225_600_000;
 const IDLE: Duration = Duration::from_secs(30);
@@ -224,6 +227,21 @@ async fn for_the_turn_of_one_object_no_more_visits_wait_than_its_mailbox_holds()
     let (served, refused): (Vec<_>, Vec<_>) = heard.into_iter().partition(Result::is_ok);
     assert!((4_096..4_200).contains(&served.len()), "{} are served", served.len());
     assert!(refused.iter().all(|refused| *refused == Err(Refusal::Overloaded("the object".into()))));
+}
+
+#[actix::test]
+async fn for_the_turn_of_an_object_that_was_not_in_memory_as_many_visits_may_wait() {
+    let world = World::new(10);
+    world.put("a", 1, Some(COUNTER)).await.expect("it is stored");
+    pass(IDLE * 2).await;
+    assert!(!world.is_active("a"), "the control");
+    let visit = Visit::Get { caller: caller(), payload: None, trail: Trail::FRESH };
+    let begun: Vec<_> =
+        (0..200).map(|_| world.replica.begin(world.clock.now(), Key::of("a"), &visit)).collect();
+    for begun in begun {
+        let Begun::Sent(outcome) = begun else { panic!("{begun:?}") };
+        assert!(matches!(outcome.await, Ok(Ok(Served::Got { .. }))));
+    }
 }
 
 #[actix::test]
