@@ -16,8 +16,9 @@ use futures_util::{StreamExt, stream};
 
 use crate::{
     actors::{Coordinator, DeleteObject, GetFurther, GetObject, InspectObject, LookUp, PutObject, ReadLogs},
-    http::{Backend, Health, KEYS_AT_ONCE, Metric, NodeReport, first_of, first_value, values_of},
+    http::{Backend, Health, Metric, NodeReport},
     operation::{Company, OwnRole, OwnSaid},
+    several::{KEYS_AT_ONCE, first_of, first_value, values_of},
     shortcut::{Reached, Shortcut, Stored},
     tracker::TrackerCounters,
     transport::Counters,
@@ -139,26 +140,20 @@ impl Dht for Client {
 
 impl Backend for Client {
     async fn values(&self, keys: &[Key]) -> Vec<Result<Value, Refusal>> {
-        let mut values = Vec::with_capacity(keys.len());
-        for keys in keys.chunks(KEYS_AT_ONCE) {
-            let Some(reached) = self.shortcut.values(keys).await else {
-                values.extend(values_of(self, keys).await);
-                continue;
-            };
-            let own_is_enough = reached.iter().all(|reached| matches!(reached, Reached::Over(_)));
-            let reached = reached.into_iter().zip(keys).map(async |(reached, key)| match reached {
-                Reached::Over(value) => value,
-                Reached::Elsewhere(own) => self.get_elsewhere(first_of(*key), own).await.map(first_value),
-            });
-            if own_is_enough {
-                for value in reached {
-                    values.push(value.await);
-                }
-            } else {
-                values.extend(stream::iter(reached).buffered(KEYS_AT_ONCE).collect::<Vec<_>>().await);
-            }
+        let Some(reached) = self.shortcut.values(keys).await else { return values_of(self, keys).await };
+        let own_is_enough = reached.iter().all(|reached| matches!(reached, Reached::Over(_)));
+        let values = reached.into_iter().zip(keys).map(async |(reached, key)| match reached {
+            Reached::Over(value) => value,
+            Reached::Elsewhere(own) => self.get_elsewhere(first_of(*key), own).await.map(first_value),
+        });
+        if !own_is_enough {
+            return stream::iter(values).buffered(KEYS_AT_ONCE).collect().await;
         }
-        values
+        let mut known = Vec::with_capacity(keys.len());
+        for value in values {
+            known.push(value.await);
+        }
+        known
     }
 
     async fn node(&self) -> NodeReport {

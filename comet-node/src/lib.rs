@@ -39,6 +39,7 @@ pub mod operation;
 pub mod process;
 pub mod resp;
 pub mod secret;
+mod several;
 pub mod shortcut;
 #[allow(clippy::arithmetic_side_effects)]
 pub mod swarm;

@@ -145,6 +145,11 @@ fn a_pipeline_of_five_hundred_commands_is_answered_in_order() {
         }
         let answers: Vec<i64> = pipeline.query(&mut connection).expect("numbers");
         assert_eq!(answers, (0..100).flat_map(|n| [n, n]).collect::<Vec<_>>());
+        // More than are asked for at once, some of which are not there.
+        let keys: Vec<_> = (0..200).map(|n| format!("key-{}", n % 9)).collect();
+        let many: Vec<Option<i64>> = redis::cmd("MGET").arg(&keys).query(&mut connection).expect("numbers");
+        let last = [98, 99, 93, 94, 95, 96, 97].map(Some).into_iter().chain([None, None]);
+        assert_eq!(many, last.cycle().take(200).collect::<Vec<_>>());
     }
 }
 

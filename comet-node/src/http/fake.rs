@@ -18,7 +18,7 @@ use comet_runtime::{
 use comet_store::{Act, Statement, Version, content_hash};
 
 use super::{Backend, Health, Metric, NodeReport};
-use crate::operation::Role;
+use crate::{operation::Role, several::values_of};
 
 pub(crate) const NETWORK: &str = "test";
 
@@ -34,6 +34,8 @@ pub(crate) struct State {
     pub(crate) objects: BTreeMap<Key, Put>,
     /// The last get, with its payload and options.
     pub(crate) last_get: Option<Get>,
+    /// How many values were asked for together, each time.
+    pub(crate) together: Vec<usize>,
     /// What every request is answered with, if set.
     pub(crate) refusal: Option<Refusal>,
     /// Why the node is unhealthy, if it is.
@@ -159,6 +161,11 @@ impl Dht for Fake {
 }
 
 impl Backend for Fake {
+    async fn values(&self, keys: &[Key]) -> Vec<Result<Value, Refusal>> {
+        self.state().together.push(keys.len());
+        values_of(self, keys).await
+    }
+
     async fn node(&self) -> NodeReport {
         NodeReport {
             id: replica().id,

@@ -33,11 +33,7 @@ use actix_web::{
     web,
 };
 use comet_routing::Key;
-use comet_runtime::{
-    Limits, Refusal, Value,
-    dht::{Dht, Get, GetReport, Read},
-};
-use futures_util::{StreamExt, stream};
+use comet_runtime::{Limits, Refusal, Value, dht::Dht};
 
 pub use api::NodeReport;
 pub use guard::Guard;
@@ -45,16 +41,16 @@ pub use metrics::{Metric, MetricKind, RequestCounters, Series};
 pub use objects::is_put_body;
 pub use problem::{PROBLEM_TYPE, Problem};
 
-use crate::config::{HttpConfig, ReplicationConfig};
+use crate::{
+    config::{HttpConfig, ReplicationConfig},
+    several::values_of,
+};
 
 /// Connections that the system may hold for us before they are accepted.
 const BACKLOG: u32 = 256;
 
 /// How long requests may take to end when the server stops.
 const SHUTDOWN_SECONDS: u64 = 5;
-
-/// Keys of one request that are asked for at the same time.
-pub(crate) const KEYS_AT_ONCE: usize = 64;
 
 /// What stands behind the interface: the swarm, and what the node says about itself.
 ///
@@ -66,26 +62,11 @@ pub trait Backend: Dht + Clone + Send + 'static {
     fn metrics(&self) -> impl Future<Output = Vec<Metric>>;
     /// Whether the node can do its work.
     fn healthy(&self) -> impl Future<Output = Health>;
-    /// The values of several objects, in the order of the keys, each as a get without a payload for one answer has it.
+    /// The values of several objects, which are asked for at the same time, in the order of the keys, each as a get without a payload for
+    /// one answer has it.
     fn values(&self, keys: &[Key]) -> impl Future<Output = Vec<Result<Value, Refusal>>> {
         values_of(self, keys)
     }
-}
-
-/// What gets, each for itself, have for these keys.
-pub(crate) async fn values_of<B: Backend>(backend: &B, keys: &[Key]) -> Vec<Result<Value, Refusal>> {
-    let get = async |key: &Key| backend.get(first_of(*key)).await.map(first_value);
-    stream::iter(keys).map(get).buffered(KEYS_AT_ONCE).collect().await
-}
-
-/// A get for one answer.
-pub(crate) fn first_of(key: Key) -> Get {
-    Get { key, payload: None, read: Read::First, deadline: None }
-}
-
-/// What the first replica answered.
-pub(crate) fn first_value(report: GetReport) -> Value {
-    report.answers.into_iter().next().map_or(Value::Nil, |answer| answer.value)
 }
 
 /// Whether a node can do its work.

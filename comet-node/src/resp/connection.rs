@@ -189,7 +189,7 @@ impl<B: Backend> Connection<B> {
             }
             let (claim, command, commands) = match command {
                 Command::Ask(Ask::Get(key)) if !self.session.is_stranger() => {
-                    self.with_its_like(key, listens, |claim| pipeline.admits(claim))
+                    self.with_its_like(key, listens, pipeline)
                 }
                 _ => (claim, command, 1),
             };
@@ -217,16 +217,16 @@ impl<B: Backend> Connection<B> {
     }
 
     /// Joins to a GET those that come right behind it and may begin; how many commands that is.
-    fn with_its_like(
+    fn with_its_like<F: Future<Output = Done>>(
         &mut self,
         first: Key,
         listens: Listens,
-        admits: impl Fn(&Claim) -> bool,
+        pipeline: &Pipeline<F>,
     ) -> (Claim, Command, usize) {
-        let mut keys = Vec::new();
-        while keys.len() < GETS_AT_ONCE {
+        let (mut keys, most) = (Vec::new(), GETS_AT_ONCE.min(pipeline.room()));
+        while keys.len().max(1) < most {
             match self.next(listens) {
-                Some((claim, Command::Ask(Ask::Get(key)))) if admits(&claim) => {
+                Some((claim, Command::Ask(Ask::Get(key)))) if pipeline.admits(&claim) => {
                     if keys.is_empty() {
                         keys.push(first);
                     }

@@ -5,14 +5,15 @@ use std::rc::Rc;
 use comet_routing::Key;
 use comet_runtime::{
     Refusal, Value,
-    dht::{Delete, Get, Inspection, Put, Read},
+    dht::{Delete, Get, Inspection, Put},
 };
 use futures_util::{StreamExt, stream};
 
 use super::{Front, command::Ask, info, pipeline::Done, reply::Reply, subscriber};
 use crate::{
-    http::{Backend, KEYS_AT_ONCE},
+    http::Backend,
     key_text::hex,
+    several::{KEYS_AT_ONCE, first_of, first_value},
 };
 
 /// Does what is asked, and answers it.
@@ -26,10 +27,12 @@ pub(super) async fn perform<B: Backend>(front: Rc<Front<B>>, ask: Ask) -> Done {
             Box::pin(front.secret.hold_up()).await;
             Ok(Reply::error("WRONGPASS invalid username-password pair or user is disabled."))
         }
-        Ask::Get(key) => Box::pin(get(backend, key, None)).await.map(|value| Reply::of_plain(&value)),
+        Ask::Get(key) => {
+            replied(Box::pin(backend.get(first_of(key))).await.map(first_value), Reply::of_plain)
+        }
         Ask::Perform(key, payload) => {
-            let value = Box::pin(get(backend, key, payload.map(|payload| *payload))).await;
-            value.map(|value| Reply::of_value(&value))
+            let get = Get { payload: payload.map(|payload| *payload), ..first_of(key) };
+            replied(Box::pin(backend.get(get)).await.map(first_value), Reply::of_value)
         }
         Ask::GetMany(keys) => Box::pin(get_many(backend, &keys)).await,
         Ask::Gets(keys) => return Done::Several(Box::pin(gets(backend, &keys)).await),
@@ -52,30 +55,28 @@ pub(super) async fn perform<B: Backend>(front: Rc<Front<B>>, ask: Ask) -> Done {
     Done::One(done.unwrap_or_else(|refusal| Reply::refusal(&refusal)))
 }
 
-/// What the first replica answers; nil if there is no such object.
-async fn get<B: Backend>(backend: &B, key: Key, payload: Option<Value>) -> Result<Value, Refusal> {
-    match backend.get(Get { key, payload, read: Read::First, deadline: None }).await {
-        Ok(report) => Ok(report.answers.into_iter().next().map_or(Value::Nil, |answer| answer.value)),
-        Err(Refusal::NotFound) => Ok(Value::Nil),
-        Err(refusal) => Err(refusal),
-    }
-}
-
+/// Ends with the first refusal.
 async fn get_many<B: Backend>(backend: &B, keys: &[Key]) -> Result<Reply, Refusal> {
-    let values = backend.values(keys).await.into_iter();
-    Ok(Reply::List(values.map(plain).collect::<Result<_, _>>()?))
+    let mut replies = Vec::with_capacity(keys.len());
+    for keys in keys.chunks(KEYS_AT_ONCE) {
+        for value in backend.values(keys).await {
+            replies.push(replied(value, Reply::of_plain)?);
+        }
+    }
+    Ok(Reply::List(replies))
 }
 
 async fn gets<B: Backend>(backend: &B, keys: &[Key]) -> Vec<Reply> {
     let values = backend.values(keys).await.into_iter();
-    values.map(|value| plain(value).unwrap_or_else(|refusal| Reply::refusal(&refusal))).collect()
+    let reply = |value| replied(value, Reply::of_plain).unwrap_or_else(|refusal| Reply::refusal(&refusal));
+    values.map(reply).collect()
 }
 
-/// A value as GET answers it; nil if there is no such object.
-fn plain(value: Result<Value, Refusal>) -> Result<Reply, Refusal> {
+/// A value as it is answered; nil if there is no such object.
+fn replied(value: Result<Value, Refusal>, of: fn(&Value) -> Reply) -> Result<Reply, Refusal> {
     match value {
-        Err(Refusal::NotFound) => Ok(Reply::Null),
-        value => value.map(|value| Reply::of_plain(&value)),
+        Err(Refusal::NotFound) => Ok(of(&Value::Nil)),
+        value => value.map(|value| of(&value)),
     }
 }
 

@@ -145,11 +145,16 @@ impl<F: Future<Output = Done>> Pipeline<F> {
     /// True if a command that touches this may start now.
     pub fn admits(&self, claim: &Claim) -> bool {
         if self.claims.is_empty() {
-            return true;
+            // What changes the connection changes the replies after it, and those that are ready come before it.
+            return self.ready.is_empty() || *claim != Claim::Everything;
         }
         let alone = self.exclusive == 0 && matches!(claim, Claim::Read(_) | Claim::Nothing);
-        self.commands < RUNNING_MAX
-            && (alone || !self.claims.iter().any(|(earlier, _)| earlier.excludes(claim)))
+        self.room() > 0 && (alone || !self.claims.iter().any(|(earlier, _)| earlier.excludes(claim)))
+    }
+
+    /// How many commands may start now besides those under way.
+    pub fn room(&self) -> usize {
+        RUNNING_MAX.saturating_sub(self.commands)
     }
 
     /// Starts what was admitted: one command, or several that are done together.
@@ -264,6 +269,19 @@ mod tests {
             assert_eq!(poll_fn(|context| pipeline.poll_reply(context)).now_or_never(), Some(Reply::Int(n)));
         }
         assert!(pipeline.is_empty());
+    }
+
+    #[test]
+    fn what_changes_the_connection_waits_for_all_that_were_done_together() {
+        let mut pipeline = Pipeline::default();
+        let done = Done::Several([1, 2].map(Reply::Int).into());
+        pipeline.start(read(1), 2, std::future::ready(done));
+        for n in 1..=2 {
+            assert!(!pipeline.admits(&Claim::Everything), "reply {n} is to come");
+            assert_eq!(poll_fn(|context| pipeline.poll_reply(context)).now_or_never(), Some(Reply::Int(n)));
+            assert!(pipeline.admits(&read(1)) && pipeline.admits(&write(1)));
+        }
+        assert!(pipeline.admits(&Claim::Everything));
     }
 
     proptest! {

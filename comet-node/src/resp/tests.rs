@@ -10,6 +10,7 @@ use tokio::{
     time::Instant,
 };
 
+use super::pipeline::RUNNING_MAX;
 use super::*;
 use crate::http::fake::Fake;
 
@@ -65,6 +66,7 @@ fn gets_of_a_pipeline_that_are_asked_for_together_are_answered_as_if_each_came_a
         let answers = "$1\r\n1\r\n$2\r\n22\r\n$-1\r\n".repeat(50);
         let (lines, expected) = (format!("{rounds}ECHO x\r\n"), format!("{answers}$1\r\nx\r\n"));
         assert_eq!(exchange(addr, lines.as_bytes()).await, expected);
+        assert_eq!(std::mem::take(&mut fake.state().together), [32, 32, 32, 32, 22]);
         // A get behind a put of its key waits for it, and those before it do not.
         let lines = b"GET a\r\nSET a 3\r\nGET b\r\nGET a\r\nGET a\r\nSET b 4\r\nGET a\r\nGET b\r\n";
         let expected = "$1\r\n1\r\n+OK\r\n$2\r\n22\r\n$1\r\n3\r\n$1\r\n3\r\n+OK\r\n$1\r\n3\r\n$1\r\n4\r\n";
@@ -87,6 +89,31 @@ fn a_command_begins_as_soon_as_nothing_is_in_its_way() {
         let answers = exchange(addr, b"EXISTS b\r\nSET a 1\r\nGET a\r\n").await;
         assert_eq!(answers, ":0\r\n+OK\r\n$1\r\n1\r\n");
         assert!(began.elapsed() < Duration::from_millis(20), "{:?}", began.elapsed());
+    });
+}
+
+#[test]
+fn no_more_commands_run_than_may_however_they_are_joined() {
+    served(&RespConfig::default(), None, async |addr, fake| {
+        fake.state().inspection_time = Duration::from_millis(7);
+        let lines = [&"TTL a\r\n".repeat(RUNNING_MAX - 1), "GET a\r\nGET a\r\nGET a\r\n"].concat();
+        let expected = [&":-2\r\n".repeat(RUNNING_MAX - 1), "$-1\r\n$-1\r\n$-1\r\n"].concat();
+        assert_eq!(exchange(addr, lines.as_bytes()).await, expected);
+        assert_eq!(fake.state().together, [0; 0], "there is room for one at a time");
+    });
+}
+
+#[test]
+fn replies_that_do_not_fit_at_once_come_before_what_changes_the_connection() {
+    served(&RespConfig::default(), None, async |addr, _| {
+        let value = "x".repeat(60_000);
+        let set = format!("*3\r\n$3\r\nSET\r\n$1\r\na\r\n${}\r\n{value}\r\n", value.len());
+        assert_eq!(exchange(addr, set.as_bytes()).await, "+OK\r\n");
+        let lines = ["GET a\r\n".repeat(20), "GET nothing\r\n".repeat(12), "HELLO 3\r\n".into()].concat();
+        let answers = exchange(addr, lines.as_bytes()).await;
+        let expected = [format!("${}\r\n{value}\r\n", value.len()).repeat(20), "$-1\r\n".repeat(12)].concat();
+        assert!(answers.starts_with(&expected), "{}", answers.len());
+        assert!(answers[expected.len()..].starts_with("%7\r\n"), "{}", &answers[expected.len()..]);
     });
 }
 

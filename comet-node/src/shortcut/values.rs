@@ -84,7 +84,8 @@ impl<'a> Gets<'a> {
                 objects.push(Object { key: *key, times: 0, series: None, begun: VecDeque::new() });
                 objects.len().saturating_sub(1)
             });
-            objects.get_mut(place)?.times += 1;
+            let object = objects.get_mut(place)?;
+            object.times = object.times.saturating_add(1);
             order.push_back(place);
         }
         for object in &mut objects {

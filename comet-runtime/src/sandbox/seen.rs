@@ -11,7 +11,8 @@
 //! stack of whoever called. So it cannot be collected, and Luau moves neither tables nor strings. Tables are
 //! named by their place on the stack, never by address, so a stack that grows does no harm. Nothing that is
 //! called here allocates in Lua but [`ffi::lua_checkstack`], which catches what it raises; nothing runs a
-//! metamethod or raises, so no frame with a destructor is ever jumped over.
+//! metamethod or raises, so no frame with a destructor is ever jumped over. A place counts from the frame of whoever
+//! called, so whoever is lent a table must not look into it from a function that Lua calls meanwhile; the walk calls none.
 #![allow(unsafe_code, reason = "mlua reads no table without a handle for each of its values")]
 
 use std::{
