@@ -182,6 +182,7 @@ impl From<StoreError> for Refusal {
             StoreError::Unwritable { .. } | StoreError::Unreadable { .. } => Self::Unwritable(text),
             StoreError::Corrupt { .. } | StoreError::CorruptMeta { .. } => Self::Corrupt(text),
             StoreError::Mismatch => Self::Invalid(text),
+            StoreError::Overloaded => Self::Overloaded("the store".into()),
             StoreError::Stopped => Self::Stopping("the store".into()),
         }
     }

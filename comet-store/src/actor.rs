@@ -36,6 +36,17 @@ pub struct PutRecord {
     pub timer_ms: Option<WallMs>,
 }
 
+/// Stores a record, and tells what came of it on the store's thread: one message less and no future for each put, where the same
+/// could be awaited.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct PutAndTell {
+    /// The put.
+    pub put: PutRecord,
+    /// Hears what came of it. It must not block: others wait for the store.
+    pub tell: Box<dyn FnOnce(Result<PutOutcome, StoreError>) + Send>,
+}
+
 /// Saves what an object's handlers made of it. Done without effect if that version is no longer held.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "Result<(), StoreError>")]
@@ -124,7 +135,8 @@ pub struct ReplicaStore {
     writer: StoreWriter,
     clock: Clock,
     expired: Vec<Recipient<RecordExpired>>,
-    waiting: Vec<oneshot::Sender<Result<(), StoreError>>>,
+    /// Whoever wants to hear of the open group.
+    waiting: Vec<Box<dyn FnOnce(Result<(), StoreError>)>>,
     opened_at: Option<Instant>,
 }
 
@@ -140,22 +152,28 @@ impl ReplicaStore {
         ctx: &mut Context<Self>,
         decide: impl FnOnce(&mut StoreWriter, WallMs) -> Result<T, StoreError>,
     ) -> ResponseFuture<Result<T, StoreError>> {
+        let (answer, answered) = oneshot::channel();
+        // A writer that no longer waits has no use for the answer.
+        self.write_and_tell(ctx, decide, |outcome| drop(answer.send(outcome)));
+        Box::pin(async move { answered.await.unwrap_or(Err(StoreError::Stopped)) })
+    }
+
+    /// As [`Self::write`], for whoever wants to be told.
+    fn write_and_tell<T: 'static>(
+        &mut self,
+        ctx: &mut Context<Self>,
+        decide: impl FnOnce(&mut StoreWriter, WallMs) -> Result<T, StoreError>,
+        tell: impl FnOnce(Result<T, StoreError>) + 'static,
+    ) {
         let now = self.clock.now();
         let decided = self.writer.ready(now).and_then(|()| decide(&mut self.writer, self.clock.wall_ms()));
-        let outcome = match decided {
-            Ok(outcome) if self.writer.has_open_group() => outcome,
-            decided => return Box::pin(async { decided }),
-        };
-        let (answer, committed) = oneshot::channel();
-        self.waiting.push(answer);
-        self.grow_group(now, ctx);
-        Box::pin(async move {
-            match committed.await {
-                Ok(Ok(())) => Ok(outcome),
-                Ok(Err(error)) => Err(error),
-                Err(_) => Err(StoreError::Stopped),
+        match decided {
+            Ok(outcome) if self.writer.has_open_group() => {
+                self.waiting.push(Box::new(|committed| tell(committed.map(|()| outcome))));
+                self.grow_group(now, ctx);
             }
-        })
+            decided => tell(decided),
+        }
     }
 
     /// Commits the group if it is full or old, else when the mailbox is empty.
@@ -184,9 +202,8 @@ impl ReplicaStore {
     fn commit(&mut self, by: OnDisk) -> Result<(), StoreError> {
         self.opened_at = None;
         let committed = self.writer.commit(by, self.clock.now());
-        for answer in self.waiting.drain(..) {
-            // A writer that no longer waits has no use for the answer.
-            let _ = answer.send(committed.as_ref().map(|_| ()).map_err(StoreError::clone));
+        for tell in self.waiting.drain(..) {
+            tell(committed.as_ref().map(|_| ()).map_err(StoreError::clone));
         }
         for key in committed? {
             self.expired.iter().for_each(|recipient| recipient.do_send(RecordExpired { key }));
@@ -222,6 +239,16 @@ impl Handler<PutRecord> for ReplicaStore {
 
     fn handle(&mut self, put: PutRecord, ctx: &mut Self::Context) -> Self::Result {
         self.write(ctx, |writer, now| writer.put(&put.record, put.source, put.rule, put.timer_ms, now))
+    }
+}
+
+impl Handler<PutAndTell> for ReplicaStore {
+    type Result = ();
+
+    fn handle(&mut self, PutAndTell { put, tell }: PutAndTell, ctx: &mut Self::Context) {
+        let decide =
+            |writer: &mut StoreWriter, now| writer.put(&put.record, put.source, put.rule, put.timer_ms, now);
+        self.write_and_tell(ctx, decide, tell);
     }
 }
 
@@ -311,7 +338,7 @@ mod tests {
     use super::*;
     use crate::{
         StoreConfig, StoreReader,
-        codec::Header,
+        codec::{Header, expiry_entry_ms},
         engine::{Batch, Engine, EngineError, Reader, memory::MemoryEngine},
         sample::{NOW, active, plain},
     };
@@ -326,7 +353,7 @@ mod tests {
     }
 
     impl Engine for Probe {
-        fn commit(&mut self, batch: &Batch, by: OnDisk) -> Result<(), EngineError> {
+        fn commit(&mut self, batch: Batch, by: OnDisk) -> Result<(), EngineError> {
             self.commits.fetch_add(1, SeqCst);
             *self.last.lock().unwrap() = Some(by);
             if self.is_full.load(SeqCst) {
@@ -501,7 +528,8 @@ mod tests {
         }
         let stays = plain("stays", 1, b"");
         store.send(put(stays.clone())).await.unwrap().unwrap();
-        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        let swept_ms = expiry_entry_ms(expires_ms) - NOW + StoreConfig::default().sweep_interval_ms;
+        tokio::time::sleep(Duration::from_millis(swept_ms + 100)).await;
         let mut told = listener.send(Heard).await.unwrap();
         told.sort_unstable();
         keys.sort_unstable();

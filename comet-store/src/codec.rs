@@ -31,10 +31,19 @@ pub(crate) const FORMAT: u8 = 1;
 
 const CHECKSUM_BYTES: usize = 16;
 
+/// The format and the checksum.
+const HEAD_BYTES: usize = 1 + CHECKSUM_BYTES;
+
+/// Most sealed values are no longer.
+const SEALED_BYTES_USUAL: usize = 256;
+
 /// No sealed value is longer: the largest record with room for its envelope.
 const SEALED_BYTES_MAX: usize = RECORD_BYTES_MAX as usize + 1_024;
 
 const SEAL_TAG: &[u8] = b"comet/1 seal\0";
+
+/// How much later than it expires a record may be swept out, in milliseconds. Nobody is served what has expired.
+const EXPIRY_STEP_MS: u64 = 4_000;
 
 /// A record as it is stored: without its key, its code by hash, and what only the store needs to know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -214,9 +223,14 @@ impl Tombstone {
 /// The sealed form of a value under a key of a table.
 #[allow(clippy::expect_used, reason = "what is stored is the node's own, and memory takes it")]
 pub(crate) fn seal(table: Table, key: &[u8], value: &impl Serialize) -> Vec<u8> {
-    let mut content = Vec::new();
-    rmp_serde::encode::write(&mut content, value).expect("stored values serialize into memory");
-    sealed(table, key, &content)
+    let mut out = Vec::with_capacity(SEALED_BYTES_USUAL);
+    out.push(FORMAT);
+    out.extend([0; CHECKSUM_BYTES]);
+    rmp_serde::encode::write(&mut out, value).expect("stored values serialize into memory");
+    if let Some((head, content)) = out.split_first_chunk_mut::<HEAD_BYTES>() {
+        head[1..].copy_from_slice(&checksum(table, key, content));
+    }
+    out
 }
 
 /// An encoded value under its seal.
@@ -250,6 +264,12 @@ pub(crate) fn time_key(at_ms: WallMs, key: &Key) -> [u8; 40] {
     out[..8].copy_from_slice(&at_ms.to_be_bytes());
     out[8..].copy_from_slice(key.as_bytes());
     out
+}
+
+/// When a record's expiry is looked for in its index: up to a step later, so that overwriting a record again and again moves its
+/// entry once in a while and not each time.
+pub(crate) fn expiry_entry_ms(expires_ms: WallMs) -> WallMs {
+    expires_ms.div_ceil(EXPIRY_STEP_MS).saturating_mul(EXPIRY_STEP_MS)
 }
 
 /// What [`time_key`] put together; `None` if it did not.

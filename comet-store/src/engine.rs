@@ -23,7 +23,7 @@ pub(crate) trait Engine: Send + 'static {
     ///
     /// After an error the caller cannot know which of the two it was until it has read; the next commit
     /// tries to get the disk back by itself.
-    fn commit(&mut self, batch: &Batch, by: OnDisk) -> Result<(), EngineError>;
+    fn commit(&mut self, batch: Batch, by: OnDisk) -> Result<(), EngineError>;
 
     /// A handle that reads what has been committed, from any thread.
     fn reader(&self) -> Arc<dyn Reader>;
@@ -64,7 +64,7 @@ pub(crate) enum Table {
     Code,
     /// (due time, key), without a value.
     Timers,
-    /// (expiry, key) of records, without a value.
+    /// (expiry, rounded up, key) of records, without a value.
     Expiry,
     /// Versions of deleted objects, by key.
     Tombstones,

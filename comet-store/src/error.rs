@@ -41,6 +41,9 @@ pub enum StoreError {
     /// The record to be written is not what its version or its code's hash says.
     #[error("the record's content does not match its hash")]
     Mismatch,
+    /// As many writes wait as may.
+    #[error("the store has too much to do")]
+    Overloaded,
     /// The store has stopped.
     #[error("the store has stopped")]
     Stopped,
@@ -50,7 +53,7 @@ impl StoreError {
     /// True if the same request may succeed later, without anybody changing anything.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Unwritable { .. } | Self::Unreadable { .. } => true,
+            Self::Unwritable { .. } | Self::Unreadable { .. } | Self::Overloaded => true,
             Self::QuotaExceeded(_)
             | Self::Corrupt { .. }
             | Self::CorruptMeta { .. }

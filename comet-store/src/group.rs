@@ -10,7 +10,7 @@ use comet_routing::{Key, clock::WallMs};
 
 use crate::{
     Hash,
-    codec::{StoredRecord, Tombstone, seal, time_key},
+    codec::{StoredRecord, Tombstone, expiry_entry_ms, seal, time_key},
     engine::{Batch, Table},
     ledger::payer_key,
     quota::Payer,
@@ -176,7 +176,8 @@ impl TouchedRecord {
     fn write(&self, key: &Key, batch: &mut Batch) {
         let (expires_ms, timer_ms) =
             self.now.as_ref().map_or((None, None), |now| (Some(now.expires_ms), now.timer_ms));
-        move_entry(batch, Table::Expiry, key, self.expires_on_disk_ms, expires_ms);
+        let entry_ms = |expires_ms: Option<WallMs>| expires_ms.map(expiry_entry_ms);
+        move_entry(batch, Table::Expiry, key, entry_ms(self.expires_on_disk_ms), entry_ms(expires_ms));
         move_entry(batch, Table::Timers, key, self.timer_on_disk_ms, timer_ms);
         write(batch, Table::Records, key, self.now.as_ref().map(|now| now.seal(key)));
     }

@@ -198,7 +198,7 @@ mod tests {
     fn written(ledger: Ledger, engine: &mut MemoryEngine, accounts: &mut Accounts) {
         let mut batch = Batch::default();
         ledger.write(&*engine.reader(), &mut batch, accounts, 5).unwrap();
-        engine.commit(&batch, OnDisk::Now).unwrap();
+        engine.commit(batch, OnDisk::Now).unwrap();
     }
 
     #[test]
@@ -244,12 +244,12 @@ mod tests {
                     Some(damaged) => batch.put(Table::Accounts, key.clone(), damaged),
                     None => batch.delete(Table::Accounts, key.clone()),
                 }
-                engine.commit(&batch, OnDisk::Now).unwrap();
+                engine.commit(batch, OnDisk::Now).unwrap();
                 assert_eq!(kept(&*engine.reader()), Ok(None));
             }
             let mut batch = Batch::default();
             batch.put(Table::Accounts, key, sealed);
-            engine.commit(&batch, OnDisk::Now).unwrap();
+            engine.commit(batch, OnDisk::Now).unwrap();
             assert!(kept(&*engine.reader()).unwrap().is_some());
         }
     }

@@ -46,7 +46,8 @@ mod tally;
 mod writer;
 
 pub use actor::{
-    DeleteRecord, Flush, PutRecord, RecordExpired, ReleaseRecord, ReplicaStore, SaveLog, SaveMeta, SaveState,
+    DeleteRecord, Flush, PutAndTell, PutRecord, RecordExpired, ReleaseRecord, ReplicaStore, SaveLog,
+    SaveMeta, SaveState,
 };
 pub use codec::{LOG_BYTES_MAX, META_BYTES_MAX, RECORD_BYTES_MAX};
 pub use config::{Durability, StoreConfig};

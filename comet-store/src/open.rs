@@ -209,7 +209,7 @@ mod tests {
         let mut batch = Batch::default();
         batch.put(Table::Header, HEADER_KEY, later);
         // Not by the journal: what is read first is the data file.
-        RedbEngine::open(dir.path(), &header, 1 << 20).unwrap().commit(&batch, OnDisk::Later).unwrap();
+        RedbEngine::open(dir.path(), &header, 1 << 20).unwrap().commit(batch, OnDisk::Later).unwrap();
         assert!(matches!(
             open_in(dir.path()),
             Err(OpenError::Newer { found, known: FORMAT, .. }) if found == FORMAT + 1

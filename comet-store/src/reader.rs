@@ -202,6 +202,11 @@ impl StoreReader {
             .map_err(|error| corrupt(key, &error))
     }
 
+    /// As [`Self::stored`], for who serves nothing of it: the seal is checked, and the data is not held against its version.
+    pub(crate) fn described(&self, key: &Key) -> Result<Option<StoredRecord>, StoreError> {
+        self.sealed(Table::Records, key)
+    }
+
     pub(crate) fn stored_tombstone(&self, key: &Key) -> Result<Option<Tombstone>, StoreError> {
         self.sealed(Table::Tombstones, key)
     }
@@ -329,7 +334,7 @@ mod tests {
             batch.put(Table::Code, hash, source);
         }
         let mut engine = MemoryEngine::default();
-        engine.commit(&batch, OnDisk::Now).unwrap();
+        engine.commit(batch, OnDisk::Now).unwrap();
         StoreReader::new(engine.reader())
     }
 

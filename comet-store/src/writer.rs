@@ -32,6 +32,7 @@ mod deletion;
 mod flood;
 mod sweep;
 
+use deletion::remembered;
 pub(crate) use sweep::Swept;
 
 /// How long the disk is left alone after it failed, at first; each further failure doubles it.
@@ -148,7 +149,7 @@ impl StoreWriter {
         }
         let mut header = Batch::default();
         header.put(Table::Header, HEADER_KEY, seal(Table::Header, HEADER_KEY, &self.header));
-        self.engine.commit(&header, OnDisk::Now).map_err(|error| self.fail(&error, now))?;
+        self.engine.commit(header, OnDisk::Now).map_err(|error| self.fail(&error, now))?;
         self.take_stock()?;
         self.outage = None;
         self.reader.publish_outage(None);
@@ -170,7 +171,7 @@ impl StoreWriter {
         }
         let mut batch = group.batch();
         self.write_accounts(&mut batch)
-            .and_then(|()| self.engine.commit(&batch, by))
+            .and_then(|()| self.engine.commit(batch, by))
             .map_err(|error| self.fail(&error, now))?;
         self.ledger = self.ledger.after_commit();
         self.is_disk_behind = by == OnDisk::Later;
@@ -199,6 +200,7 @@ impl StoreWriter {
         {
             return Ok(PutOutcome::Unexpected { held: replaced });
         }
+        let tombstone = self.tombstone(&key)?;
         if rule != Rule::Replace {
             match living.map(|held| (held, held.version().cmp(&record.version))) {
                 Some((held, Ordering::Greater)) => return Ok(PutOutcome::Stale { held: held.version() }),
@@ -212,12 +214,15 @@ impl StoreWriter {
                 _ => {}
             }
             // An owner's put that has expired and was not swept out yet is remembered already.
-            let gone = self.deleted_version(&key, now)?.max(expired.map(StoredRecord::version));
+            let gone = remembered(tombstone.as_ref(), now).max(expired.map(StoredRecord::version));
             if let Some(deleted) = gone.filter(|deleted| *deleted >= record.version) {
                 return Ok(PutOutcome::Stale { held: deleted });
             }
         }
         self.replace(record, held.as_ref(), timer_ms, source)?;
+        if tombstone.is_some() {
+            self.set_tombstone(&key, tombstone.as_ref(), None);
+        }
         if replaced.is_none() {
             // What an expired object left behind is not the new one's.
             self.remove_log(&key)?;
@@ -314,7 +319,6 @@ impl StoreWriter {
         let now = StoredRecord::new(record, charged_bytes, timer_ms, source);
         let (old, new) = (held.map(StoredRecord::charge), now.charge());
         self.accounts.check(old.as_ref(), &new, code_bytes, &self.config)?;
-        let tombstone = self.tombstone(&record.key)?;
 
         if let Some(code) = &record.code
             && self.accounts.users_of(&code.hash) == 0
@@ -327,9 +331,6 @@ impl StoreWriter {
             self.release(old);
         }
         self.group.set_record(record.key, held, Some(now));
-        if tombstone.is_some() {
-            self.set_tombstone(&record.key, tombstone.as_ref(), None);
-        }
         Ok(())
     }
 
@@ -362,7 +363,7 @@ impl StoreWriter {
     fn held(&self, key: &Key) -> Result<Option<StoredRecord>, StoreError> {
         match self.group.record(key) {
             Some(record) => Ok(record.cloned()),
-            None => self.reader.stored(key),
+            None => self.reader.described(key),
         }
     }
 
@@ -415,7 +416,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        Hash, RECORD_OVERHEAD_BYTES, Totals, in_memory,
+        Hash, RECORD_OVERHEAD_BYTES, Totals,
+        codec::expiry_entry_ms,
+        in_memory,
         sample::{NOW, active, owned, plain, published},
         tally::tally,
     };
@@ -674,7 +677,7 @@ mod tests {
             prop_assert_eq!(fresh.unused_codes, Vec::<Hash>::new());
             for key in reader.keys(None, usize::MAX).unwrap() {
                 let stored = reader.stored(&key).unwrap().unwrap();
-                prop_assert!(reader.due(Table::Expiry, WallMs::MAX, 99).unwrap().contains(&(stored.expires_ms, key)));
+                prop_assert!(reader.due(Table::Expiry, WallMs::MAX, 99).unwrap().contains(&(expiry_entry_ms(stored.expires_ms), key)));
             }
             prop_assert_eq!(reader.due(Table::Expiry, WallMs::MAX, 99).unwrap().len() as u64, reader.totals().records);
         }

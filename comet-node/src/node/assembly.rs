@@ -229,6 +229,7 @@ impl Parts<'_> {
         let store = &self.store;
         let links = Links {
             put: store.clone().recipient(),
+            put_and_tell: store.clone().recipient(),
             save: store.clone().recipient(),
             log: store.clone().recipient(),
             delete: store.clone().recipient(),

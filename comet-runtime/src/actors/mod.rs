@@ -19,7 +19,8 @@ use comet_routing::{
     clock::{Clock, WallMs},
 };
 use comet_store::{
-    DeleteRecord, Flush, PutRecord, Record, ReleaseRecord, SaveLog, SaveState, StoreReader, Version,
+    DeleteRecord, Flush, PutAndTell, PutRecord, Record, ReleaseRecord, SaveLog, SaveState, StoreReader,
+    Version,
 };
 use rand::Rng;
 use rand_chacha::ChaCha12Rng;
@@ -63,6 +64,8 @@ pub struct Perform {
 pub struct Links {
     /// Stores records.
     pub put: Recipient<PutRecord>,
+    /// Stores records, and answers whoever brought them.
+    pub put_and_tell: Recipient<PutAndTell>,
     /// Stores states.
     pub save: Recipient<SaveState>,
     /// Stores logs.

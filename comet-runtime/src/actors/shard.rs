@@ -26,7 +26,10 @@ use super::{
     Directory, Links, Replica, Shared, Surroundings,
     aso::{
         Aso, Deliver, Leave, PassivateIfIdle, Reply, SLICE,
-        errand::{Arrival, activation_refusal, answer_when_put, answer_when_stored, blueprint, newcomer},
+        errand::{
+            Arrival, activation_refusal, answer_when_put, answer_when_stored, blueprint, newcomer,
+            put_and_answer,
+        },
         share_used,
     },
 };
@@ -379,6 +382,9 @@ impl Shard {
             let put = PutRecord { record, source, rule: rules::rule_of(condition), timer_ms: None };
             let version = put.record.version;
             let served = Served::Stored { version, usage: Usage::default() };
+            if condition.is_none() {
+                return put_and_answer(&self.links.put_and_tell, put, reply, served);
+            }
             let (put, shared) = (self.links.put.send(put), self.shared());
             let put = async move {
                 let outcome = put.await;

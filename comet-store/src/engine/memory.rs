@@ -15,7 +15,7 @@ pub(crate) struct MemoryEngine {
 }
 
 impl Engine for MemoryEngine {
-    fn commit(&mut self, batch: &Batch, _: OnDisk) -> Result<(), EngineError> {
+    fn commit(&mut self, batch: Batch, _: OnDisk) -> Result<(), EngineError> {
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
         for (table, key, value) in batch.changes() {
             tables.set(table, key, value.map(<[u8]>::to_vec));

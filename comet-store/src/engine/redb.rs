@@ -213,16 +213,16 @@ impl RedbEngine {
         Ok(())
     }
 
-    fn try_commit(&mut self, batch: &Batch, by: OnDisk) -> Result<(), EngineError> {
+    fn try_commit(&mut self, batch: Batch, by: OnDisk) -> Result<(), EngineError> {
         if self.is_failed {
             let found = self.file.reopen()?;
             self.renew(found.as_ref())?;
         }
         // The journal knows nothing of commits that were to follow later.
         let is_journaled =
-            by == OnDisk::Now && !self.is_disk_behind && self.journal.append(batch)? == Appended::Yes;
+            by == OnDisk::Now && !self.is_disk_behind && self.journal.append(&batch)? == Appended::Yes;
         if by == OnDisk::Now && !is_journaled {
-            return self.checkpoint(batch);
+            return self.checkpoint(&batch);
         }
         self.is_disk_behind |= by == OnDisk::Later;
         self.file.write(|open| open.remember(batch))
@@ -241,7 +241,7 @@ impl Drop for RedbEngine {
 }
 
 impl Engine for RedbEngine {
-    fn commit(&mut self, batch: &Batch, by: OnDisk) -> Result<(), EngineError> {
+    fn commit(&mut self, batch: Batch, by: OnDisk) -> Result<(), EngineError> {
         let committed = self.try_commit(batch, by);
         self.is_failed = committed.is_err();
         if self.is_failed {
@@ -367,7 +367,7 @@ impl Open {
     }
 
     /// Shows readers a batch that the database takes later.
-    fn remember(&self, batch: &Batch) -> Result<(), redb::Error> {
+    fn remember(&self, batch: Batch) -> Result<(), redb::Error> {
         let bytes = self.view.write().unwrap_or_else(PoisonError::into_inner).absorb(batch);
         if bytes > RECENT_BYTES_MAX { self.apply(&[], Commit::InMemory) } else { Ok(()) }
     }

@@ -60,7 +60,7 @@ fn the_last_change_of_a_batch_to_one_key_counts() {
         batch.put(Table::Meta, *b"kept", *b"last");
         batch.put(Table::Meta, *b"gone", *b"first");
         batch.delete(Table::Meta, *b"gone");
-        engine.commit(&batch, OnDisk::Now).unwrap();
+        engine.commit(batch, OnDisk::Now).unwrap();
         assert_eq!(engine.reader().value(Table::Meta, b"kept"), Ok(Some(b"last".to_vec())));
         assert_eq!(engine.reader().value(Table::Meta, b"gone"), Ok(None));
     }
@@ -73,7 +73,7 @@ fn a_reader_made_before_a_commit_sees_it() {
         for by in [OnDisk::Later, OnDisk::Now] {
             let mut batch = Batch::default();
             batch.put(Table::Meta, *b"key", format!("{by:?}"));
-            engine.commit(&batch, by).unwrap();
+            engine.commit(batch, by).unwrap();
             assert_eq!(reader.value(Table::Meta, b"key"), Ok(Some(format!("{by:?}").into_bytes())));
         }
     }
@@ -87,7 +87,7 @@ fn a_range_keeps_to_its_bounds_and_its_table() {
             batch.put(Table::Timers, [key], [key]);
             batch.put(Table::Expiry, [key], *b"other");
         }
-        engine.commit(&batch, OnDisk::Now).unwrap();
+        engine.commit(batch, OnDisk::Now).unwrap();
         let keys = |from, until, max| {
             let found = entries(&*engine.reader(), Table::Timers, (from, until), max);
             found.into_iter().flat_map(|(key, _)| key).map(char::from).collect::<String>()
@@ -131,7 +131,7 @@ proptest! {
                     }
                 }
                 let by = if number % 3 == 0 { OnDisk::Later } else { OnDisk::Now };
-                engine.commit(&batch, by).unwrap();
+                engine.commit(batch, by).unwrap();
             }
             let reader = engine.reader();
             let mut held = Model::new();

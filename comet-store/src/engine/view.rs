@@ -33,7 +33,7 @@ impl View {
     }
 
     /// Shows a batch that the database takes later. Returns the bytes of keys and values that came in so far.
-    pub(super) fn absorb(&mut self, batch: &Batch) -> usize {
+    pub(super) fn absorb(&mut self, batch: Batch) -> usize {
         self.recent.absorb(batch);
         self.recent.bytes
     }
@@ -105,10 +105,14 @@ impl fmt::Debug for Tables {
 
 impl Recent {
     /// Takes in what a batch changes.
-    fn absorb(&mut self, batch: &Batch) {
-        for (table, key, value) in batch.changes() {
-            self.bytes = self.bytes.saturating_add(key.len()).saturating_add(value.map_or(0, <[u8]>::len));
-            self.changes.tables.entry(table).or_default().insert(key.to_vec(), value.map(<[u8]>::to_vec));
+    fn absorb(&mut self, batch: Batch) {
+        for (table, changes) in batch.tables {
+            let newest = self.changes.tables.entry(table).or_default();
+            for (key, value) in changes {
+                let bytes = key.len().saturating_add(value.as_ref().map_or(0, Vec::len));
+                self.bytes = self.bytes.saturating_add(bytes);
+                newest.insert(key, value);
+            }
         }
     }
 
@@ -146,8 +150,8 @@ mod tests {
         let mut second = Batch::default();
         second.put(Table::Meta, *b"a", *b"new");
         second.delete(Table::Meta, *b"c");
-        recent.absorb(&first);
-        recent.absorb(&second);
+        recent.absorb(first);
+        recent.absorb(second);
         assert_eq!(recent.value(Table::Meta, b"a"), Some(Some(b"new".as_slice())));
         assert_eq!(recent.value(Table::Meta, b"c"), Some(None));
         assert_eq!(recent.value(Table::Meta, b"d"), None);

@@ -142,7 +142,7 @@ impl Platter {
 }
 
 impl Engine for Incarnation {
-    fn commit(&mut self, batch: &Batch, by: OnDisk) -> Result<(), EngineError> {
+    fn commit(&mut self, batch: Batch, by: OnDisk) -> Result<(), EngineError> {
         let mut platter = self.disk.write();
         platter.admit(self.number)?;
         platter.writes += 1;
@@ -152,7 +152,7 @@ impl Engine for Incarnation {
             return Err(fault.error());
         }
         if once != Some(DiskFault::Full) {
-            platter.apply(batch, by);
+            platter.apply(&batch, by);
         }
         once.map_or(Ok(()), |fault| Err(fault.error()))
     }

@@ -181,7 +181,7 @@ fn twin(contents: &Contents) -> StoreWriter {
         batch.put(*table, key.clone(), value.clone());
     }
     let mut engine = MemoryEngine::default();
-    engine.commit(&batch, OnDisk::Now).expect("memory takes every write");
+    engine.commit(batch, OnDisk::Now).expect("memory takes every write");
     StoreWriter::new(Box::new(engine), header(), StoreConfig::default()).expect("memory can be read")
 }
 

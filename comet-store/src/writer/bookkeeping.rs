@@ -78,7 +78,7 @@ mod tests {
         *sealed.last_mut().unwrap() ^= 1;
         let mut batch = Batch::default();
         batch.put(table, *key.as_bytes(), sealed);
-        writer.engine.commit(&batch, OnDisk::Now).unwrap();
+        writer.engine.commit(batch, OnDisk::Now).unwrap();
     }
 
     #[derive(Clone, Copy, Debug)]
@@ -187,7 +187,7 @@ mod tests {
             ControlFlow::Continue(())
         };
         engine.engine().visit(Table::Accounts, all, forget).unwrap();
-        writer.engine.commit(&former, OnDisk::Now).unwrap();
+        writer.engine.commit(former, OnDisk::Now).unwrap();
 
         let stock = |writer: &StoreWriter| (writer.ledger, writer.accounts.clone(), writer.tombstones);
         let mut writer = open(&disk);

@@ -122,11 +122,11 @@ impl StoreWriter {
             tombstone => tombstone,
         }
     }
+}
 
-    pub(super) fn deleted_version(&self, key: &Key, now: WallMs) -> Result<Option<Version>, StoreError> {
-        let tombstone = self.tombstone(key)?.filter(|tombstone| tombstone.expires_ms > now);
-        Ok(tombstone.map(|tombstone| tombstone.version()))
-    }
+/// The version that was deleted, if that is still to be remembered.
+pub(super) fn remembered(tombstone: Option<&Tombstone>, now: WallMs) -> Option<Version> {
+    tombstone.filter(|tombstone| tombstone.expires_ms > now).map(Tombstone::version)
 }
 
 #[cfg(test)]
@@ -298,7 +298,7 @@ mod tests {
         of(&second, 1, &mut writer);
         let mut damage = Batch::default();
         damage.put(Table::Tombstones, *first.as_bytes(), b"x".as_slice());
-        writer.engine.commit(&damage, OnDisk::Now).unwrap();
+        writer.engine.commit(damage, OnDisk::Now).unwrap();
         of(&third, 2, &mut writer);
         assert_eq!(reader.tombstone(&second), Ok(None), "the first that can be read made room");
         assert!(reader.tombstone(&third).unwrap().is_some());

@@ -24,8 +24,8 @@ impl StoreWriter {
         let max = self.config.sweep_max.max(1);
         let records = self.reader.due(Table::Expiry, now, max)?;
         let tombstones = self.reader.due(Table::TombstoneExpiry, now, max)?;
-        for (expires_ms, key) in &records {
-            self.sweep_record(*expires_ms, key)?;
+        for (entry_ms, key) in &records {
+            self.sweep_record(*entry_ms, key, now)?;
         }
         for (expires_ms, key) in &tombstones {
             self.sweep_tombstone(*expires_ms, key)?;
@@ -60,17 +60,17 @@ impl StoreWriter {
         Ok(())
     }
 
-    fn sweep_record(&mut self, expires_ms: WallMs, key: &Key) -> Result<(), StoreError> {
+    fn sweep_record(&mut self, entry_ms: WallMs, key: &Key, now: WallMs) -> Result<(), StoreError> {
         match self.held(key) {
             // Decided anew in the open group, which moves the index entry by itself.
             _ if self.group.record(key).is_some() => {}
-            Ok(Some(held)) if held.expires_ms == expires_ms => {
+            Ok(Some(held)) if held.expires_ms <= now => {
                 self.remove(key)?;
                 self.remember_expiry(key, &held)?;
                 self.group.note_expired(*key);
             }
-            // An entry that leads nowhere, left by a record that was damaged.
-            Ok(_) => self.group.drop_entry(Table::Expiry, time_key(expires_ms, key).into()),
+            // An entry that leads nowhere, left by a record that was damaged, or from when entries had the time itself.
+            Ok(_) => self.group.drop_entry(Table::Expiry, time_key(entry_ms, key).into()),
             Err(StoreError::Corrupt { .. }) => {
                 self.remove(key)?;
                 self.group.note_expired(*key);
@@ -107,7 +107,8 @@ mod tests {
         *,
     };
     use crate::{
-        Deletion, Rule, StoreConfig,
+        Deletion, Record, Rule, StoreConfig,
+        codec::expiry_entry_ms,
         engine::{Batch, OnDisk},
         sample::{NOW, plain},
     };
@@ -130,6 +131,41 @@ mod tests {
     }
 
     #[test]
+    fn a_record_is_swept_out_within_a_step_of_its_expiry_and_overwriting_it_does_not_move_its_entry() {
+        let (mut writer, reader) = store();
+        let entries = || reader.due(Table::Expiry, WallMs::MAX, 9).unwrap();
+        for (sequence, expires_ms) in [(1, 8_001), (2, 8_500), (3, 12_000), (4, 12_001)] {
+            put(&mut writer, &Record { expires_ms, ..plain("a", sequence, b"") }, Rule::IfNewer).unwrap();
+            commit(&mut writer);
+            let expected = if sequence < 4 { 12_000 } else { 16_000 };
+            assert_eq!(entries(), [(expected, Key::of("a"))], "{expires_ms}");
+        }
+        writer.sweep(15_999).unwrap();
+        assert!(!writer.has_open_group());
+        writer.sweep(16_000).unwrap();
+        commit(&mut writer);
+        assert_eq!((entries(), reader.totals().records), (vec![], 0));
+    }
+
+    #[test]
+    fn an_entry_from_when_they_had_the_time_itself_is_swept_out_with_its_record() {
+        let (mut writer, reader) = store();
+        let record = Record { expires_ms: 8_001, ..plain("a", 1, b"") };
+        put(&mut writer, &record, Rule::IfNewer).unwrap();
+        commit(&mut writer);
+        let mut former = Batch::default();
+        former.delete(Table::Expiry, time_key(12_000, &record.key));
+        former.put(Table::Expiry, time_key(8_001, &record.key), []);
+        writer.engine.commit(former, OnDisk::Now).unwrap();
+        for _ in 0..2 {
+            writer.sweep(8_001).unwrap();
+            commit(&mut writer);
+        }
+        assert_eq!(reader.due(Table::Expiry, WallMs::MAX, 9), Ok(vec![]));
+        assert_eq!(reader.totals().records, 0);
+    }
+
+    #[test]
     fn a_damaged_record_is_not_served_and_makes_way_for_a_good_one() {
         let (mut writer, reader) = store();
         let record = plain("name", 2, b"data");
@@ -140,7 +176,7 @@ mod tests {
         let mut sealed = reader.engine().value(Table::Records, key.as_bytes()).unwrap().unwrap();
         *sealed.last_mut().unwrap() ^= 1;
         damage.put(Table::Records, *key.as_bytes(), sealed);
-        writer.engine.commit(&damage, OnDisk::Now).unwrap();
+        writer.engine.commit(damage, OnDisk::Now).unwrap();
 
         let corrupt = StoreError::Corrupt { key, reason: "the checksum does not match".into() };
         assert_eq!(reader.record(&key, NOW), Err(corrupt.clone()));
@@ -149,6 +185,9 @@ mod tests {
         commit(&mut writer);
         assert_eq!(reader.record(&key, NOW), Ok(Some(older.clone())));
         assert_eq!(reader.due_timers(WallMs::MAX, 9), Ok(vec![]));
-        assert_eq!(reader.due(Table::Expiry, WallMs::MAX, 9), Ok(vec![(older.expires_ms, key)]));
+        assert_eq!(
+            reader.due(Table::Expiry, WallMs::MAX, 9),
+            Ok(vec![(expiry_entry_ms(older.expires_ms), key)])
+        );
     }
 }

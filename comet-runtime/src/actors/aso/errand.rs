@@ -1,7 +1,10 @@
 //! Why a handler runs: who waits for its outcome, and what is to be done with it.
 
-use actix::MailboxError;
-use comet_store::{Deletion, PutOutcome, Record, Rule, Source, StoreError};
+use actix::{
+    MailboxError,
+    prelude::{Recipient, SendError},
+};
+use comet_store::{Deletion, PutAndTell, PutOutcome, PutRecord, Record, Rule, Source, StoreError};
 use tokio::sync::oneshot;
 
 use super::Reply;
@@ -88,17 +91,30 @@ pub(crate) fn answer_when_put(
 ) -> oneshot::Receiver<bool> {
     let (tell, stored) = oneshot::channel();
     actix::spawn(async move {
-        let result = match put.await {
-            Ok(Ok(PutOutcome::Stored { .. } | PutOutcome::Unchanged)) => Ok(served),
-            Ok(Ok(PutOutcome::Unexpected { held })) => Err(Refusal::Conflict { held }),
-            Ok(Ok(PutOutcome::Stale { held })) => Err(Refusal::Stale { held_sequence: held.sequence }),
-            Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(StoreError::Stopped.into()),
-        };
+        let result = outcome_of(put.await.unwrap_or(Err(StoreError::Stopped)), served);
         tell.send(result.is_ok()).ok();
         reply.send(result).ok();
     });
     stored
+}
+
+/// Puts a record, and has the store answer it.
+pub(crate) fn put_and_answer(store: &Recipient<PutAndTell>, put: PutRecord, reply: Reply, served: Served) {
+    let tell = Box::new(|outcome| drop(reply.send(outcome_of(outcome, served))));
+    match store.try_send(PutAndTell { put, tell }) {
+        Ok(()) => {}
+        Err(SendError::Full(PutAndTell { tell, .. })) => tell(Err(StoreError::Overloaded)),
+        Err(SendError::Closed(PutAndTell { tell, .. })) => tell(Err(StoreError::Stopped)),
+    }
+}
+
+/// What a put came to that the store has decided.
+fn outcome_of(outcome: Result<PutOutcome, StoreError>, served: Served) -> Result<Served, Refusal> {
+    match outcome? {
+        PutOutcome::Stored { .. } | PutOutcome::Unchanged => Ok(served),
+        PutOutcome::Unexpected { held } => Err(Refusal::Conflict { held }),
+        PutOutcome::Stale { held } => Err(Refusal::Stale { held_sequence: held.sequence }),
+    }
 }
 
 /// Answers once a write is stored. It goes on after the actor has stopped: whoever waits must hear.

@@ -11,8 +11,8 @@ use std::{cell::Cell, cell::RefCell, rc::Rc, sync::Arc};
 use bytes::Bytes;
 use comet_routing::{Contact, NodeId, Prefix, clock::Clock};
 use comet_store::{
-    Code, DeleteRecord, Deleted, Deletion, Flush, Ownership, PutOutcome, PutRecord, ReleaseRecord, Rule,
-    SaveLog, SaveState, StoreConfig, StoreError, Version, content_hash,
+    Code, DeleteRecord, Deleted, Deletion, Flush, Ownership, PutAndTell, PutOutcome, PutRecord,
+    ReleaseRecord, Rule, SaveLog, SaveState, StoreConfig, StoreError, Version, content_hash,
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
@@ -117,6 +117,7 @@ impl World {
         Rc::new(Surroundings {
             links: Links {
                 put: probe.clone().recipient(),
+                put_and_tell: probe.clone().recipient(),
                 save: probe.clone().recipient(),
                 log: probe.clone().recipient(),
                 delete: probe.clone().recipient(),
@@ -272,6 +273,14 @@ impl Handler<PutRecord> for Probe {
     fn handle(&mut self, put: PutRecord, _: &mut Self::Context) -> Self::Result {
         self.0.note(Heard::Put(put.record.data, put.rule));
         self.store(PutOutcome::Stored { replaced: None })
+    }
+}
+
+impl Handler<PutAndTell> for Probe {
+    type Result = ();
+
+    fn handle(&mut self, _: PutAndTell, _: &mut Self::Context) {
+        unreachable!("objects await their own puts");
     }
 }
 

@@ -87,6 +87,7 @@ impl World {
             let store = ReplicaStore::new(writer, clock, expired).start();
             let links = Links {
                 put: store.clone().recipient(),
+                put_and_tell: store.clone().recipient(),
                 save: store.clone().recipient(),
                 log: store.clone().recipient(),
                 delete: store.clone().recipient(),
