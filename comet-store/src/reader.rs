@@ -104,7 +104,7 @@ impl StoreReader {
 
     /// What is held at a key, unless it has expired by `now`; the code's source is not read.
     pub fn holding(&self, key: &Key, now: WallMs) -> Result<Option<Held>, StoreError> {
-        let living = self.stored(key)?.filter(|stored| stored.expires_ms > now);
+        let living = self.described(key)?.filter(|stored| stored.expires_ms > now);
         Ok(living.map(|stored| Held {
             version: stored.version(),
             replicas: stored.replicas,

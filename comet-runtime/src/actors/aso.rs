@@ -76,6 +76,11 @@ impl Deliver {
         matches!(self.visit, Visit::Get { .. }) && self.reply.is_closed()
     }
 
+    /// True if it wants a plain value stored, whatever is here.
+    pub(super) fn brings_plain_value(&self) -> bool {
+        matches!(&self.visit, Visit::Put { record, condition: None, .. } if record.code.is_none())
+    }
+
     /// True if a script arrives that would run to see whether it is to be stored.
     pub(super) fn brings_a_script(&self) -> bool {
         matches!(&self.visit, Visit::Put { record, .. } if record.code.is_some())

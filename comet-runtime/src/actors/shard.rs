@@ -161,6 +161,13 @@ impl Shard {
             return;
         }
         let now = self.config.clock.wall_ms();
+        if deliver.brings_plain_value()
+            && let Ok(held) = self.links.reader.holding(&deliver.key, now)
+            && !held.is_some_and(|held| held.active)
+        {
+            // The store decides against what it holds; nobody else has a say.
+            return self.serve_plain(None, deliver, now);
+        }
         match self.links.reader.record(&deliver.key, now) {
             Ok(Some(record)) if record.code.is_some() => self.activate_and_deliver(record, deliver, now),
             Ok(held) => self.serve_plain(held, deliver, now),
