@@ -234,6 +234,7 @@ pub(crate) fn seal(table: Table, key: &[u8], value: &impl Serialize) -> Vec<u8> 
 }
 
 /// An encoded value under its seal.
+#[cfg(any(test, feature = "simulation"))]
 pub(crate) fn sealed(table: Table, key: &[u8], content: &[u8]) -> Vec<u8> {
     [&[FORMAT][..], &checksum(table, key, content), content].concat()
 }

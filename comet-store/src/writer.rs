@@ -46,6 +46,8 @@ const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
 pub enum Rule {
     /// Only if its version is higher than that of the record held and that of a remembered deletion.
     IfNewer,
+    /// As [`Rule::IfNewer`], but not in the place of an object, whose handlers have to be asked.
+    IfPlain,
     /// As [`Rule::IfNewer`], and only in the place of what the writer expects to be held.
     IfExpected(Expected),
     /// Always: the object's own handlers decided.
@@ -68,6 +70,8 @@ pub enum PutOutcome {
         /// What is held.
         held: Option<Version>,
     },
+    /// An object is held, and nothing was stored.
+    HasHandlers,
     /// A higher version is held, or was deleted; nothing was stored.
     Stale {
         /// That version.
@@ -199,6 +203,9 @@ impl StoreWriter {
             && !expected.is_met_by(replaced)
         {
             return Ok(PutOutcome::Unexpected { held: replaced });
+        }
+        if rule == Rule::IfPlain && living.is_some_and(|held| held.code.is_some()) {
+            return Ok(PutOutcome::HasHandlers);
         }
         let tombstone = self.tombstone(&key)?;
         if rule != Rule::Replace {
@@ -566,6 +573,22 @@ mod tests {
         commit(&mut writer);
         assert!(!is_stored());
         assert_eq!(reader.totals(), Totals { records: 1, bytes: RECORD_OVERHEAD_BYTES, active: 0 });
+    }
+
+    #[test]
+    fn a_put_that_is_only_to_replace_a_plain_value_leaves_an_object_alone_until_it_has_expired() {
+        let (mut writer, reader) = store();
+        let (object, value) = (active("a", 1, b"", "aso.n = 1"), plain("a", 2, b"value"));
+        put(&mut writer, &object, Rule::IfPlain).unwrap();
+        assert_eq!(put(&mut writer, &value, Rule::IfPlain), Ok(PutOutcome::HasHandlers));
+        commit(&mut writer);
+        assert_eq!(put(&mut writer, &value, Rule::IfPlain), Ok(PutOutcome::HasHandlers));
+        assert_eq!(reader.record(&object.key, NOW), Ok(Some(object.clone())));
+        let late = writer.put(&value, None, Rule::IfPlain, None, object.expires_ms);
+        assert_eq!(late, Ok(PutOutcome::Stored { replaced: None }));
+        let newer = plain("a", 3, b"newer");
+        let replaced = Some(value.version);
+        assert_eq!(put(&mut writer, &newer, Rule::IfPlain), Ok(PutOutcome::Stored { replaced }));
     }
 
     #[test]

@@ -15,8 +15,8 @@ use comet_routing::{
     clock::{Clock, WallMs},
 };
 use comet_store::{
-    DeleteRecord, Deletion, PutOutcome, PutRecord, Record, RecordExpired, ReleaseRecord, SaveState, Seal,
-    Version,
+    DeleteRecord, Deletion, PutOutcome, PutRecord, Record, RecordExpired, ReleaseRecord, Rule, SaveState,
+    Seal, Version,
 };
 use rand_chacha::ChaCha12Rng;
 use tokio::sync::oneshot;
@@ -73,6 +73,11 @@ pub struct TimerDue {
     pub key: Key,
 }
 
+/// The store holds an object where a plain value was to be put.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct Declined(Deliver);
+
 /// Let every active object save its state and leave, and take no more visits. Answered when all have left.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
@@ -124,6 +129,8 @@ pub struct Shard {
     links: Links,
     directory: Arc<Directory>,
     shared: Option<Shared>,
+    /// The way to this shard from the store.
+    own: Option<Recipient<Declined>>,
     active: BTreeMap<Key, Addr<Aso>>,
     asked_up_to: Option<Key>,
     /// Who waits for the last object to leave, once the node stops.
@@ -138,6 +145,7 @@ impl Shard {
             links,
             directory,
             shared: None,
+            own: None,
             active: BTreeMap::new(),
             asked_up_to: None,
             draining: None,
@@ -150,24 +158,18 @@ impl Shard {
 
     fn deliver(&mut self, deliver: Deliver) {
         if let Some(object) = self.active.get(&deliver.key) {
-            match object.try_send(deliver) {
-                Ok(()) => {}
-                Err(SendError::Full(deliver)) => {
-                    deliver.reply.send(Err(Refusal::Overloaded("the object".into()))).ok();
-                }
-                // Its last message to this shard is under way; the sender tries again after it.
-                Err(SendError::Closed(_)) => {}
-            }
-            return;
+            return send_to(object, deliver);
         }
         let now = self.config.clock.wall_ms();
-        if deliver.brings_plain_value()
-            && let Ok(held) = self.links.reader.holding(&deliver.key, now)
-            && !held.is_some_and(|held| held.active)
-        {
-            // The store decides against what it holds; nobody else has a say.
+        if deliver.brings_plain_value() {
+            // The store looks at what is held by itself.
             return self.serve_plain(None, deliver, now);
         }
+        self.deliver_by_record(deliver, now);
+    }
+
+    /// Delivers a visit to what the store holds at its key, which is not active.
+    fn deliver_by_record(&mut self, deliver: Deliver, now: WallMs) {
         match self.links.reader.record(&deliver.key, now) {
             Ok(Some(record)) if record.code.is_some() => self.activate_and_deliver(record, deliver, now),
             Ok(held) => self.serve_plain(held, deliver, now),
@@ -385,23 +387,7 @@ impl Shard {
             }
         };
         if record.code.is_none() {
-            let source = caller.account(&self.config.local);
-            let put = PutRecord { record, source, rule: rules::rule_of(condition), timer_ms: None };
-            let version = put.record.version;
-            let served = Served::Stored { version, usage: Usage::default() };
-            if condition.is_none() {
-                return put_and_answer(&self.links.put_and_tell, put, reply, served);
-            }
-            let (put, shared) = (self.links.put.send(put), self.shared());
-            let put = async move {
-                let outcome = put.await;
-                if let Ok(Ok(PutOutcome::Stored { .. } | PutOutcome::Unchanged)) = outcome {
-                    shared.end_claim(&key, caller.node.id, condition.as_ref());
-                }
-                outcome
-            };
-            drop(answer_when_put(put, reply, served));
-            return;
+            return self.store_plain(held.is_some(), record, Arrival { caller, condition, trail, reply });
         }
         // The store would refuse it in the end; until then its `onPut` would have acted for a deleted object.
         let deleted = self.links.reader.tombstone(&key).ok().flatten().map(|deletion| deletion.version);
@@ -424,6 +410,36 @@ impl Shard {
                 reply.send(Err(refusal)).ok();
             }
         }
+    }
+
+    /// Stores a plain value. Where nobody knows what is held, an object may be, whose handlers are then asked.
+    fn store_plain(&self, is_held_known: bool, record: Record, arrival: Arrival) {
+        let Arrival { caller, condition, trail, reply } = arrival;
+        let (key, version) = (record.key, record.version);
+        let source = caller.account(&self.config.local);
+        let served = Served::Stored { version, usage: Usage::default() };
+        let put = |record, rule| PutRecord { record, source, rule, timer_ms: None };
+        if condition.is_none() && !is_held_known {
+            let (again, sent) = (record.clone(), self.config.clock.now());
+            let shard = self.own.clone();
+            let decline = move |reply| {
+                let visit = Visit::Put { caller, record: Box::new(again), condition: None, trail };
+                if let Some(shard) = shard {
+                    shard.do_send(Declined(Deliver { key, visit, sent, reply }));
+                }
+            };
+            let put = put(record, Rule::IfPlain);
+            return put_and_answer(&self.links.put_and_tell, put, reply, served, decline);
+        }
+        let (put, shared) = (self.links.put.send(put(record, rules::rule_of(condition))), self.shared());
+        let put = async move {
+            let outcome = put.await;
+            if let Ok(Ok(PutOutcome::Stored { .. } | PutOutcome::Unchanged)) = outcome {
+                shared.end_claim(&key, caller.node.id, condition.as_ref());
+            }
+            outcome
+        };
+        drop(answer_when_put(put, reply, served));
     }
 
     fn release(&self, held: &Record, version: Version, reply: Reply) {
@@ -534,6 +550,7 @@ impl Actor for Shard {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(self.config.queue);
+        self.own = Some(ctx.address().recipient());
         self.shared = Some(Shared::new(Surroundings {
             links: self.links.clone(),
             pool: VmPool::new(self.config.limits.clone().into(), self.config.backstop.clone())
@@ -576,6 +593,18 @@ impl Handler<Drain> for Shard {
     }
 }
 
+/// Sends a visit to an active object.
+fn send_to(object: &Addr<Aso>, deliver: Deliver) {
+    match object.try_send(deliver) {
+        Ok(()) => {}
+        Err(SendError::Full(deliver)) => {
+            deliver.reply.send(Err(Refusal::Overloaded("the object".into()))).ok();
+        }
+        // Its last message to this shard is under way; the sender tries again after it.
+        Err(SendError::Closed(_)) => {}
+    }
+}
+
 impl Handler<Deliver> for Shard {
     type Result = ();
 
@@ -586,6 +615,20 @@ impl Handler<Deliver> for Shard {
         }
         if !message.is_pointless() {
             self.deliver(message);
+        }
+    }
+}
+
+impl Handler<Declined> for Shard {
+    type Result = ();
+
+    fn handle(&mut self, Declined(deliver): Declined, _: &mut Self::Context) {
+        if self.draining.is_some() {
+            deliver.reply.send(Err(Refusal::Stopping("the node".into()))).ok();
+        } else if let Some(object) = self.active.get(&deliver.key) {
+            send_to(object, deliver);
+        } else {
+            self.deliver_by_record(deliver, self.config.clock.wall_ms());
         }
     }
 }

@@ -98,9 +98,18 @@ pub(crate) fn answer_when_put(
     stored
 }
 
-/// Puts a record, and has the store answer it.
-pub(crate) fn put_and_answer(store: &Recipient<PutAndTell>, put: PutRecord, reply: Reply, served: Served) {
-    let tell = Box::new(|outcome| drop(reply.send(outcome_of(outcome, served))));
+/// Puts a record, and has the store answer it, or `decline` on the store's thread if the rule leaves it to an object's handlers.
+pub(crate) fn put_and_answer(
+    store: &Recipient<PutAndTell>,
+    put: PutRecord,
+    reply: Reply,
+    served: Served,
+    decline: impl FnOnce(Reply) + Send + 'static,
+) {
+    let tell = Box::new(|outcome| match outcome {
+        Ok(PutOutcome::HasHandlers) => decline(reply),
+        outcome => drop(reply.send(outcome_of(outcome, served))),
+    });
     match store.try_send(PutAndTell { put, tell }) {
         Ok(()) => {}
         Err(SendError::Full(PutAndTell { tell, .. })) => tell(Err(StoreError::Overloaded)),
@@ -112,6 +121,8 @@ pub(crate) fn put_and_answer(store: &Recipient<PutAndTell>, put: PutRecord, repl
 fn outcome_of(outcome: Result<PutOutcome, StoreError>, served: Served) -> Result<Served, Refusal> {
     match outcome? {
         PutOutcome::Stored { .. } | PutOutcome::Unchanged => Ok(served),
+        // Only who asks for it hears this, and has it declined.
+        PutOutcome::HasHandlers => Err(Refusal::Unsupported),
         PutOutcome::Unexpected { held } => Err(Refusal::Conflict { held }),
         PutOutcome::Stale { held } => Err(Refusal::Stale { held_sequence: held.sequence }),
     }

@@ -246,6 +246,26 @@ async fn for_the_turn_of_an_object_that_was_not_in_memory_as_many_visits_may_wai
 }
 
 #[actix::test]
+async fn a_plain_put_meets_the_handlers_of_an_object_that_was_not_in_memory() {
+    let world = World::new(10);
+    let code =
+        "function aso:onUpdate(_, value) self.last = value end function aso:onGet() return self.last end";
+    world.put("a", 1, Some(code)).await.expect("it is stored");
+    world.put("b", 1, Some(BROKEN_LATER)).await.expect("it is stored");
+    pass(IDLE + Duration::from_secs(200)).await;
+    assert!(!world.is_active("a"), "the control");
+    let version = record("a", 1, Some(code), world.clock.wall_ms()).version;
+    let served = world.put("a", 2, None).await;
+    assert!(matches!(served, Ok(Served::Stored { version: held, .. }) if held == version), "{served:?}");
+    assert!(world.is_active("a"));
+    assert_eq!(world.get("a", "").await, Ok(Value::from("value")));
+    // One that cannot run any more has no say.
+    assert!(matches!(world.get("b", "").await, Err(Refusal::BadCode(_))), "the control");
+    world.put("b", 2, None).await.expect("it takes its place");
+    assert_eq!(world.get("b", "").await, Ok(Value::from("value")));
+}
+
+#[actix::test]
 async fn a_visit_behind_a_failing_turn_is_served_by_the_restored_object() {
     let world = World::new(10);
     world.put("a", 1, Some(COUNTER)).await.expect("it is stored");
