@@ -4,6 +4,15 @@ use std::time::Instant;
 
 use crate::{Contact, Key, RoutingTable};
 
+/// Whom to ask first for what lies at a key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prospects {
+    /// Members of the table, nearest first.
+    pub contacts: Vec<Contact>,
+    /// True if the table has everybody around the key. Else they are probably near, and there may be others that are nearer.
+    pub are_nearest: bool,
+}
+
 impl RoutingTable {
     /// The members closest to `target`, nearest first and `count` at most, that are worth asking for what lies there before anybody is
     /// asked for the way: where the table has everybody around the key all of them, elsewhere those that are probably among the `copies` nodes
@@ -12,9 +21,10 @@ impl RoutingTable {
     /// Ids are spread evenly. So within the distance that this node's n-th neighbour has from it, there are about n nodes around any
     /// other key; half as many as there are copies leave room for chance. In a small swarm a bucket may be full of nodes that hold most of
     /// what lies in its range; in a large one its members are far from nearly all of it.
-    pub fn worth_asking(&self, target: &Key, count: usize, copies: usize, now: Instant) -> Vec<Contact> {
+    pub fn worth_asking(&self, target: &Key, count: usize, copies: usize, now: Instant) -> Prospects {
         let mut closest = self.closest(target, count);
-        if !self.is_complete_around(target, now) {
+        let are_nearest = self.is_complete_around(target, now);
+        if !are_nearest {
             let own = self.own.as_key();
             let farthest =
                 self.closest(&own, copies.div_ceil(2)).last().map(|neighbour| own.distance_to(&neighbour.id));
@@ -22,7 +32,7 @@ impl RoutingTable {
                 farthest.is_some_and(|farthest| target.distance_to(&contact.id) < farthest)
             });
         }
-        closest
+        Prospects { contacts: closest, are_nearest }
     }
 }
 
@@ -62,7 +72,7 @@ mod tests {
         let unsure: Vec<_> = keys.filter(|key| !table.is_complete_around(key, now)).collect();
         let asked: Vec<_> = unsure
             .iter()
-            .filter_map(|key| Some((key, *table.worth_asking(key, 20, COPIES, now).first()?)))
+            .filter_map(|key| Some((key, *table.worth_asking(key, 20, COPIES, now).contacts.first()?)))
             .collect();
         let holds = |(key, asked): &(&Key, Contact)| {
             let nearer = all.iter().filter(|node| key.distance_to(&node.id) < key.distance_to(&asked.id));
@@ -90,6 +100,7 @@ mod tests {
     #[test]
     fn whoever_knows_nobody_has_nobody_to_ask() {
         let table = RoutingTable::new(NodeId::from_bytes([1; 32]), TableConfig::default());
-        assert!(table.worth_asking(&Key::of("a"), 20, COPIES, Clock::System.now()).is_empty());
+        let prospects = table.worth_asking(&Key::of("a"), 20, COPIES, Clock::System.now());
+        assert!(prospects.contacts.is_empty());
     }
 }

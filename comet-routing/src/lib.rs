@@ -46,6 +46,7 @@ mod vouched;
 pub use actor::{Router, RouterConfig};
 pub use contact::{Contact, Prefix};
 pub use coordinates::Coordinate;
+pub use density::Prospects;
 pub use diversity::{Diversity, PrivateRanges, is_private};
 pub use key::{CHILDREN_MAX, Distance, KEY_BYTES, Key, NodeId, ParseHexError};
 pub use lookup::{Ended, Lookup, LookupConfig, Outcome, Step};

@@ -15,8 +15,8 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 
 use crate::{
-    Admission, Contact, KEY_BYTES, Key, Lookup, LookupConfig, NodeId, Outcome, RoutingTable, Rtt, Step,
-    TableConfig, actor::SPARES,
+    Admission, Contact, KEY_BYTES, Key, Lookup, LookupConfig, NodeId, Outcome, Prospects, RoutingTable, Rtt,
+    Step, TableConfig, actor::SPARES,
 };
 
 /// No lookup of the swarm runs longer.
@@ -206,7 +206,7 @@ impl Swarm {
     }
 
     /// Whom `origin` asks for what `copies` nodes keep at `target` before it looks for anybody: see [`RoutingTable::worth_asking`].
-    pub fn neighbours(&self, origin: &NodeId, target: &Key, count: usize, copies: usize) -> Vec<Contact> {
+    pub fn neighbours(&self, origin: &NodeId, target: &Key, count: usize, copies: usize) -> Prospects {
         let table = self.by_id.get(origin).map(|&at| &self.nodes[at].table);
         table.map(|table| table.worth_asking(target, count, copies, self.now)).unwrap_or_default()
     }

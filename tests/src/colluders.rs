@@ -166,11 +166,11 @@ impl<'a> Trial<'a> {
     /// Whether the reader ends with the true value.
     fn get(&mut self, reader: Contact, key: Key, n: usize, holders: &BTreeSet<NodeId>) -> bool {
         let mut known = self.swarm.neighbours(&reader.id, &key, CANDIDATES_MAX, REPLICAS.into());
-        if !known.is_empty() {
-            known = with_own(reader, &key, known);
+        if !known.contacts.is_empty() {
+            known.contacts = with_own(reader, &key, known.contacts);
         }
-        let read = Read::new(known, Rule::First, usize::from(REPLICAS), self.period);
-        let mut read = read.wary().unsearched().hasty();
+        let read = Read::new(known.contacts, Rule::First, usize::from(REPLICAS), self.period);
+        let mut read = read.wary().unsearched(known.are_nearest).hasty();
         loop {
             match read.poll(self.period.began) {
                 ReadStep::Ask(node) if self.colluders.contains(&node.id) => match (self.lie)(n, &node) {

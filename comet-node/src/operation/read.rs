@@ -7,8 +7,9 @@
 //! is waited for when nobody else could still answer, but not longer than [`PATIENCE`].
 //!
 //! A read may begin before anybody has searched for the nodes closest to the key: with those that are
-//! [known](Read::unsearched) to be close. It asks for the search as soon as one of them is no help, and
-//! concludes nothing but an answer before that has ended.
+//! [known](Read::unsearched) to be close. It asks for the search as soon as one of them is no help, and does not conclude that
+//! there is no such object before that has ended. Nodes that may not be the closest can neither hold it up nor have it end with a
+//! definite no: then a second slow one and any such no are no help, too.
 
 use std::time::{Duration, Instant};
 
@@ -88,6 +89,8 @@ pub struct Read<T> {
     reach: usize,
     period: Period,
     search: Search,
+    /// False while the candidates are those that are probably the nearest.
+    are_nearest: bool,
     hasty: bool,
     /// Replicas that have to agree on a definite no.
     agreement: usize,
@@ -112,12 +115,22 @@ impl<T: Clone> Read<T> {
         period: Period,
     ) -> Self {
         let roster = Roster::new(candidates);
-        Self { roster, rule, reach, period, search: Search::Ended, hasty: false, agreement: AGREEMENT }
+        Self {
+            roster,
+            rule,
+            reach,
+            period,
+            search: Search::Ended,
+            are_nearest: true,
+            hasty: false,
+            agreement: AGREEMENT,
+        }
     }
 
-    /// Its candidates are only those that happen to be known: it searches for others if they are no help.
-    pub fn unsearched(self) -> Self {
-        Self { search: Search::Unneeded, ..self }
+    /// Its candidates are only those that happen to be known: it searches for others if they are no help. Whether
+    /// they are certainly the nearest says `are_nearest`.
+    pub fn unsearched(self, are_nearest: bool) -> Self {
+        Self { search: Search::Unneeded, are_nearest, ..self }
     }
 
     /// It would rather hear two replicas than wait for a slow one, and asks several nodes at once after some
@@ -141,12 +154,13 @@ impl<T: Clone> Read<T> {
     /// The search found these live nodes, nearest first.
     pub fn on_found(&mut self, nodes: impl IntoIterator<Item = Contact>) {
         self.roster.settle_on(nodes);
-        self.search = Search::Ended;
+        (self.search, self.are_nearest) = (Search::Ended, true);
     }
 
     /// The search could not be made.
     pub fn on_search_failed(&mut self, refusal: Refusal) {
-        self.search = Search::Failed(refusal);
+        // There is nobody better to ask.
+        (self.search, self.are_nearest) = (Search::Failed(refusal), true);
     }
 
     /// This replica answered.
@@ -183,7 +197,10 @@ impl<T: Clone> Read<T> {
         if self.is_satisfied(&tally) || now >= self.period.deadline {
             return ReadStep::Done(self.conclude(&tally, now));
         }
-        let helpless = tally.suspect + tally.absent + tally.refused + tally.failed;
+        let mut helpless = tally.suspect + tally.absent + tally.refused + tally.failed;
+        if !self.are_nearest {
+            helpless += tally.verdicts + tally.slow.saturating_sub(1);
+        }
         let unsupported = tally.verdicts > 0 && tally.unasked + tally.asked + tally.slow == 0;
         if self.search == Search::Unneeded && (helpless > 0 || unsupported || self.roster.len() == 0) {
             self.search = Search::Running;
@@ -236,7 +253,7 @@ impl<T: Clone> Read<T> {
 
     fn is_satisfied(&self, tally: &Tally) -> bool {
         match self.rule {
-            Rule::First => tally.answered > 0 || self.noes().1 >= self.agreement,
+            Rule::First => tally.answered > 0 || (self.are_nearest && self.noes().1 >= self.agreement),
             Rule::All => false,
             Rule::Quorum { same, .. } => self.agreeing(same).len() >= self.needed(),
         }

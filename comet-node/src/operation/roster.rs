@@ -167,6 +167,8 @@ impl<T> Roster<T> {
                 Standing::Unasked => &mut tally.unasked,
                 Standing::Doubtful => &mut tally.doubtful,
                 Standing::Asked => &mut tally.asked,
+                // One that does not belong keeps nobody else from being asked.
+                Standing::Slow if !belongs => &mut tally.suspect,
                 Standing::Slow => &mut tally.slow,
                 Standing::Suspect { .. } => &mut tally.suspect,
                 Standing::Answered(_) => &mut tally.answered,

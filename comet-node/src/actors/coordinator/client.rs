@@ -150,7 +150,10 @@ impl Operation {
         let wary = |read: Read<Got>| if get.key.is_owned() { read.wary() } else { read };
         let read = |candidates| wary(Read::new(candidates, rule, reach, self.period));
         let read = match get.read {
-            dht::Read::First => read(self.neighbours(&get.key).await).unsearched().hasty(),
+            dht::Read::First => {
+                let known = self.neighbours(&get.key).await;
+                read(known.contacts).unsearched(known.are_nearest).hasty()
+            }
             dht::Read::Quorum(_) => read(self.candidates(&get.key).await?).hasty(),
             dht::Read::All => read(self.replicas(&get.key).await?),
         };

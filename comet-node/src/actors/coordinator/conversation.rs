@@ -4,7 +4,7 @@ use std::{cell::RefCell, rc::Rc, time::Instant};
 
 use bytes::Bytes;
 use comet_routing::{
-    Contact, Key, Outcome,
+    Contact, Key, Outcome, Prospects,
     actor::{Asking, FindNode, FindNodeError, Neighbours},
 };
 use comet_runtime::{Refusal, Trail, visit::Visit};
@@ -68,11 +68,14 @@ impl Operation {
 
     /// The nodes closest to a key, nearest first, this one among them, as far as they are worth asking before anybody has
     /// searched for them; perhaps nobody.
-    pub(super) async fn neighbours(&self, key: &Key) -> Vec<Contact> {
+    pub(super) async fn neighbours(&self, key: &Key) -> Prospects {
         let copies = self.replication.replicas.into();
         let asked = self.access.neighbours.send(Neighbours { target: *key, count: CANDIDATES_MAX, copies });
-        let known = asked.await.unwrap_or_default();
-        if known.is_empty() { known } else { self.access.with_own(key, known) }
+        let Prospects { mut contacts, are_nearest } = asked.await.unwrap_or_default();
+        if !contacts.is_empty() {
+            contacts = self.access.with_own(key, contacts);
+        }
+        Prospects { contacts, are_nearest }
     }
 
     /// The nodes closest to a key, nearest first, this one among them where it belongs.

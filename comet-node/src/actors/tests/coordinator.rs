@@ -236,11 +236,28 @@ fn a_get_of_nothing_asks_the_closest_nodes_and_itself_and_no_more() {
     });
 }
 
+fn nearest<const N: usize>(contacts: [Contact; N]) -> Prospects {
+    Prospects { contacts: contacts.into(), are_nearest: true }
+}
+
+#[test]
+fn where_those_who_are_probably_near_lack_the_object_there_is_a_lookup() {
+    paused(async {
+        let lacking = |n| answering(n, Err(Refusal::NotFound));
+        let station = Station::start(node(9), [answering(1, got(7)), lacking(5), lacking(6)], no_change);
+        let probable = Prospects { are_nearest: false, ..nearest([node(5), node(6)]) };
+        station.router.send(SetNeighbours(probable, 0)).await.unwrap();
+        let report = station.coordinator.send(get(Read::First)).await.unwrap().unwrap();
+        assert_eq!(report.answers[0].replica, node(1));
+        assert_eq!(station.router.send(CountLookups).await.unwrap(), 1);
+    });
+}
+
 #[test]
 fn a_neighbour_that_answers_saves_the_lookup() {
     paused(async {
         let station = Station::start(node(9), [answering(1, got(7)), answering(2, got(8))], no_change);
-        station.router.send(SetNeighbours(vec![node(1), node(2)], 0)).await.unwrap();
+        station.router.send(SetNeighbours(nearest([node(1), node(2)]), 0)).await.unwrap();
         let report = station.coordinator.send(get(Read::First)).await.unwrap().unwrap();
         assert_eq!(report.answers[0].replica, node(1));
         assert_eq!(asked(&station.network).await, [(ms(0), node(1))]);
@@ -266,14 +283,14 @@ fn a_slow_replica_is_done_without_and_its_answer_still_counts() {
 fn a_node_that_is_cut_off_refuses_what_it_could_not_keep() {
     paused(async {
         let station = Station::start(node(0), [storing(1)], no_change);
-        station.router.send(SetNeighbours(vec![], 9)).await.unwrap();
+        station.router.send(SetNeighbours(nearest([]), 9)).await.unwrap();
         let refused = station.coordinator.send(put(8)).await.unwrap();
         assert!(
             matches!(refused, Err(Refusal::NoQuorum { stored: 0, wanted: 8, quorum: 5, .. })),
             "{refused:?}"
         );
         assert_eq!(asked(&station.network).await, []);
-        station.router.send(SetNeighbours(vec![], 1)).await.unwrap();
+        station.router.send(SetNeighbours(nearest([]), 1)).await.unwrap();
         let report = station.coordinator.send(put(8)).await.unwrap().unwrap();
         assert_eq!((report.wanted, report.quorum), (3, 2), "the control: one of three is gone");
     });

@@ -18,7 +18,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
 use actix::prelude::*;
 use bytes::Bytes;
 use comet_routing::{
-    Contact, Diversity, Ended, Key, NodeId, Outcome, PrivateRanges,
+    Contact, Diversity, Ended, Key, NodeId, Outcome, PrivateRanges, Prospects,
     actor::{
         Closest, ContactAnswered, ContactHeard, ContactSuspected, FindNode, FindNodeError, Neighbours,
         QueryFailed, QueryReplied,
@@ -237,7 +237,7 @@ struct Knower {
     started: Instant,
     nodes: Vec<Contact>,
     late: Vec<Contact>,
-    neighbours: Vec<Contact>,
+    neighbours: Prospects,
     missed: usize,
     lookups: usize,
     told: Vec<(Duration, Told)>,
@@ -250,7 +250,7 @@ impl Knower {
             started: Instant::now(),
             nodes,
             late: Vec::new(),
-            neighbours: Vec::new(),
+            neighbours: Prospects::default(),
             missed: 0,
             lookups: 0,
             told: Vec::new(),
@@ -330,17 +330,18 @@ impl Handler<Closest> for Knower {
 }
 
 impl Handler<Neighbours> for Knower {
-    type Result = Vec<Contact>;
+    type Result = MessageResult<Neighbours>;
 
-    fn handle(&mut self, _: Neighbours, _: &mut Self::Context) -> Self::Result {
-        self.neighbours.clone()
+    fn handle(&mut self, neighbours: Neighbours, _: &mut Self::Context) -> Self::Result {
+        assert_eq!(neighbours.copies, usize::from(ReplicationConfig::default().replicas));
+        MessageResult(self.neighbours.clone())
     }
 }
 
-/// These are known to be the neighbours of every key, and so many others are missed.
+/// These are known around every key, and so many others are missed.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct SetNeighbours(Vec<Contact>, usize);
+struct SetNeighbours(Prospects, usize);
 
 impl Handler<SetNeighbours> for Knower {
     type Result = ();

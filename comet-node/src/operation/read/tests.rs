@@ -277,7 +277,61 @@ fn nobody_to_ask_and_nobody_who_answers_are_told_apart() {
 fn unsearched(known: impl IntoIterator<Item = u8>) -> (Read<u8>, Instant) {
     let period = Period::starting(Clock::System.now(), DEADLINE);
     let read = Read::new(known.into_iter().map(node), Rule::First, REACH, period);
-    (read.unsearched().hasty(), period.began)
+    (read.unsearched(true).hasty(), period.began)
+}
+
+/// As [`unsearched`], with candidates that may not be the nearest.
+fn guessed(known: impl IntoIterator<Item = u8>) -> (Read<u8>, Instant) {
+    let (read, now) = unsearched(known);
+    (read.unsearched(false), now)
+}
+
+#[test]
+fn nodes_that_may_not_be_the_nearest_hold_up_no_read_by_being_slow() {
+    for (are_guessed, (mut read, now)) in [(true, guessed([5, 6])), (false, unsearched([5, 6]))] {
+        for n in [5, 6] {
+            assert_eq!(asked(&mut read, now).0, nodes([n]));
+            read.on_slow(&node(n));
+        }
+        if !are_guessed {
+            assert_eq!(asked(&mut read, now).0, [], "the object is slow");
+            continue;
+        }
+        assert_eq!(read.poll(now), ReadStep::Search { count: REACH });
+        read.on_found(nodes([1, 2, 3]));
+        assert_eq!(asked(&mut read, now).0, nodes([1]));
+        let mut late = read.clone();
+        late.on_answer(&node(5), 9);
+        assert_eq!(done(&mut late, now).result, Ok(vec![(node(5), 9)]), "it still counts");
+        read.on_answer(&node(1), 7);
+        assert_eq!(done(&mut read, now).result, Ok(vec![(node(1), 7)]));
+    }
+}
+
+#[test]
+fn nodes_that_may_not_be_the_nearest_end_no_read_with_a_definite_no() {
+    let no = || Refusal::Refused("no".into());
+    let (mut read, now) = guessed([5, 6]);
+    assert_eq!(asked(&mut read, now).0, nodes([5]));
+    read.on_refused(&node(5), no());
+    assert_eq!(read.poll(now), ReadStep::Search { count: REACH });
+    assert_eq!(asked(&mut read, now).0, nodes([6]));
+    read.on_refused(&node(6), no());
+    assert_eq!(asked(&mut read, now), (vec![], ReadStep::Wait { until: now + DEADLINE }), "no conclusion");
+    let mut alone = read.clone();
+    alone.on_search_failed(Refusal::Overloaded("the router".into()));
+    assert_eq!(done(&mut alone, now).result, Err(no()), "there is nobody better to ask");
+    read.on_found(nodes([1, 2]));
+    assert_eq!(asked(&mut read, now).0.first(), Some(&node(1)));
+    read.on_answer(&node(1), 7);
+    assert_eq!(done(&mut read, now).result, Ok(vec![(node(1), 7)]));
+
+    let (mut certain, now) = unsearched([5, 6]);
+    for n in [5, 6] {
+        assert_eq!(asked(&mut certain, now).0, nodes([n]));
+        certain.on_refused(&node(n), no());
+    }
+    assert_eq!(done(&mut certain, now).result, Err(no()), "the control");
 }
 
 #[test]
@@ -420,7 +474,7 @@ proptest! {
             read = read.hasty();
         }
         if known.is_some() {
-            read = read.unsearched();
+            read = read.unsearched(fates.len() % 2 == 0);
         }
         let mut searching = false;
         let mut fates = fates.into_iter();
