@@ -130,13 +130,16 @@ struct CommitGroup;
 #[rtype(result = "()")]
 struct Sweep;
 
+/// What became of a group.
+type Committed = Result<(), StoreError>;
+
 /// The single writer of a node's store, as an actor.
 pub struct ReplicaStore {
     writer: StoreWriter,
     clock: Clock,
     expired: Vec<Recipient<RecordExpired>>,
     /// Whoever wants to hear of the open group.
-    waiting: Vec<Box<dyn FnOnce(Result<(), StoreError>)>>,
+    waiting: Vec<Box<dyn FnOnce(Committed)>>,
     opened_at: Option<Instant>,
 }
 
@@ -169,7 +172,7 @@ impl ReplicaStore {
         let decided = self.writer.ready(now).and_then(|()| decide(&mut self.writer, self.clock.wall_ms()));
         match decided {
             Ok(outcome) if self.writer.has_open_group() => {
-                self.waiting.push(Box::new(|committed| tell(committed.map(|()| outcome))));
+                self.waiting.push(Box::new(|committed: Committed| tell(committed.map(|()| outcome))));
                 self.grow_group(now, ctx);
             }
             decided => tell(decided),

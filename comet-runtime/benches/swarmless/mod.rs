@@ -61,6 +61,7 @@ pub(crate) async fn replica(objects: usize) -> Replica {
     }
     let links = Links {
         put: store.clone().recipient(),
+        put_and_tell: store.clone().recipient(),
         save: store.clone().recipient(),
         log: store.clone().recipient(),
         delete: store.clone().recipient(),
