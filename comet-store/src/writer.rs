@@ -17,7 +17,7 @@ use bytes::Bytes;
 use comet_routing::{Key, clock::WallMs};
 
 use crate::{
-    Code, Deletion, Expected, Record, Source, StoreConfig, StoreError, StoreReader, Version,
+    Code, Deletion, Record, Source, StoreConfig, StoreError, StoreReader, Version,
     codec::{Header, LOG_BYTES_MAX, META_BYTES_MAX, RECORD_BYTES_MAX, StoredRecord, seal},
     content_hash,
     engine::{Batch, Engine, EngineError, HEADER_KEY, OnDisk, Table},
@@ -30,9 +30,11 @@ mod bookkeeping;
 mod deletion;
 #[cfg(test)]
 mod flood;
+mod outcome;
 mod sweep;
 
 use deletion::remembered;
+pub use outcome::{Deleted, PutOutcome, Rule};
 pub(crate) use sweep::Swept;
 
 /// How long the disk is left alone after it failed, at first; each further failure doubles it.
@@ -40,53 +42,6 @@ const RETRY_PAUSE_MIN: Duration = Duration::from_secs(1);
 
 /// The longest pause between two attempts to write.
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(30);
-
-/// When a record that arrives takes the place of what is held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rule {
-    /// Only if its version is higher than that of the record held and that of a remembered deletion.
-    IfNewer,
-    /// As [`Rule::IfNewer`], but not in the place of an object, whose handlers have to be asked.
-    IfPlain,
-    /// As [`Rule::IfNewer`], and only in the place of what the writer expects to be held.
-    IfExpected(Expected),
-    /// Always: the object's own handlers decided.
-    Replace,
-}
-
-/// What became of a record that arrived.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PutOutcome {
-    /// It is stored.
-    Stored {
-        /// The version that it took the place of.
-        replaced: Option<Version>,
-    },
-    /// This very version was held; its expiry was put off if the arriving one was later and no owner signed
-    /// the version: what an owner signed for a time is not kept longer because somebody sends it again.
-    Unchanged,
-    /// Something else is held than the writer expected; nothing was stored.
-    Unexpected {
-        /// What is held.
-        held: Option<Version>,
-    },
-    /// An object is held, and nothing was stored.
-    HasHandlers,
-    /// A higher version is held, or was deleted; nothing was stored.
-    Stale {
-        /// That version.
-        held: Version,
-    },
-}
-
-/// What became of a deletion.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deleted {
-    /// The record is gone.
-    Gone,
-    /// There was none.
-    NotHeld,
-}
 
 /// The single writer of a store.
 pub struct StoreWriter {
@@ -423,7 +378,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Hash, RECORD_OVERHEAD_BYTES, Totals,
+        Expected, Hash, RECORD_OVERHEAD_BYTES, Totals,
         codec::expiry_entry_ms,
         in_memory,
         sample::{NOW, active, owned, plain, published},

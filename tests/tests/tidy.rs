@@ -46,6 +46,7 @@ fn only_actors_name_actix() {
     let allowed = |path: &str| {
         path.contains("/actors/")
             || path.ends_with("/actor.rs")
+            || path.contains("/actor/")
             || path.starts_with("comet-node/src/transport/")
             || path.starts_with("comet-node/src/http/")
             || path == "comet-node/src/tracker/mod.rs"
