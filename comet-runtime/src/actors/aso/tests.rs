@@ -2,10 +2,10 @@
 
 mod deleting;
 mod keeping;
-mod probe;
 mod replacing;
 mod series;
 mod waiting;
+mod world;
 
 use std::{cell::Cell, cell::RefCell, rc::Rc, sync::Arc};
 
@@ -19,7 +19,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha12Rng;
 use tokio::sync::oneshot::Receiver;
 
-use probe::{Heard, Probe};
+use world::{Heard, World};
 
 use super::*;
 use crate::{
@@ -42,131 +42,6 @@ const COUNTER: &str = "aso.n = 0
       if payload == 'wait' then lookup(getASOKey()) end
       return self.n
     end";
-
-#[derive(Clone)]
-struct World {
-    clock: Clock,
-    limits: Limits,
-    patience: PatienceLimits,
-    /// What callers' networks have used of the thread's time before anything happens.
-    used: Vec<(Prefix, Duration)>,
-    slice: Duration,
-    heard: Rc<RefCell<Vec<(u64, Heard)>>>,
-    store_ms: u64,
-    /// When the network answers a request; `None` if it never does.
-    network_ms: Option<u64>,
-    store_refuses: Rc<Cell<bool>>,
-    /// Whose timer the shard lets tick.
-    object: Rc<RefCell<Option<Addr<Aso>>>>,
-}
-
-impl World {
-    fn new() -> Self {
-        tokio::time::pause();
-        Self {
-            clock: Clock::starting_at(NOW),
-            limits: Limits::default(),
-            patience: PatienceLimits::default(),
-            used: Vec::new(),
-            slice: SLICE,
-            heard: Rc::default(),
-            store_ms: 0,
-            network_ms: Some(0),
-            store_refuses: Rc::default(),
-            object: Rc::default(),
-        }
-    }
-
-    /// Milliseconds since the start, to ten: timers of the async runtime are late by up to one each.
-    fn ms(&self) -> u64 {
-        (self.clock.wall_ms() - NOW) / 10 * 10
-    }
-
-    /// The same world, before anything was heard.
-    fn again(&self) -> Self {
-        Self { heard: Rc::default(), ..self.clone() }
-    }
-
-    fn note(&self, heard: Heard) {
-        self.heard.borrow_mut().push((self.ms(), heard));
-    }
-
-    /// What was heard since the last time.
-    fn heard(&self) -> Vec<(u64, Heard)> {
-        self.heard.take()
-    }
-
-    fn shared(&self) -> Shared {
-        let (_, reader) = comet_store::in_memory(StoreConfig::default());
-        let probe = Probe(self.clone()).start();
-        let now = self.clock.now();
-        let mut shares = Shares::new(ShareLimits::default(), now);
-        self.used.iter().for_each(|(network, used)| shares.charge(*network, *used, now));
-        Rc::new(Surroundings {
-            links: Links {
-                put: probe.clone().recipient(),
-                put_and_tell: probe.clone().recipient(),
-                save: probe.clone().recipient(),
-                log: probe.clone().recipient(),
-                delete: probe.clone().recipient(),
-                release: probe.clone().recipient(),
-                flush: probe.clone().recipient(),
-                reader,
-                network: probe.clone().recipient(),
-            },
-            pool: VmPool::new(self.limits.clone().into(), Backstop::StepsOnly),
-            stopped: probe.clone().recipient(),
-            timer_due: probe.recipient(),
-            clock: self.clock,
-            local: node(9),
-            reach: Reach::Strict,
-            publishers: Arc::default(),
-            state_flush: Duration::from_millis(200),
-            rng: ChaCha12Rng::seed_from_u64(1).into(),
-            allowances: RefCell::default(),
-            cpu: CpuAccounts::new(CpuRate::daily(10), 100).into(),
-            claims: Default::default(),
-            patience: self.patience,
-            shares: shares.into(),
-            slice: self.slice,
-            places: Places::new(100, 1).into(),
-            blame: Blame::new(CpuRate::daily(86_400), CpuRate::daily(86_400)).into(),
-            timers: TimerQueue::new(CpuRate::daily(86_400), NOW).into(),
-            outage: Default::default(),
-        })
-    }
-
-    /// An object that was in the store.
-    fn resting(&self, code: &str) -> Addr<Aso> {
-        let (shared, record) = (self.shared(), record(1, Some(code)));
-        let object = activate(&shared, &record);
-        self.start(Aso::resting(shared, object, record, None))
-    }
-
-    fn start(&self, object: Aso) -> Addr<Aso> {
-        let object = object.launch();
-        self.object.replace(Some(object.clone()));
-        object
-    }
-
-    /// When the object's timer is first due, in milliseconds from the start.
-    fn first_tick_ms(&self, period_ms: u64) -> u64 {
-        first_due(&Key::of("test"), period_ms, NOW) - NOW
-    }
-
-    /// An object that somebody puts.
-    fn arriving(&self, code: &str) -> (Addr<Aso>, Receiver<Result<Served, Refusal>>) {
-        let (shared, record) = (self.shared(), record(1, Some(code)));
-        let object = activate(&shared, &record);
-        let (reply, outcome) = oneshot::channel();
-        let arrival = Arrival { caller: caller(), condition: None, trail: Trail::FRESH, reply };
-        (Aso::arriving(shared, object, record, arrival).launch(), outcome)
-    }
-
-    async fn pass(&self, ms: u64) {
-        tokio::time::sleep(Duration::from_millis(ms)).await;
-    }
-}
 
 fn activate(shared: &Shared, record: &Record) -> Object {
     let blueprint = errand::blueprint(record, shared.reach_of(record)).expect("it has code");
