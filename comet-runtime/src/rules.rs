@@ -134,7 +134,7 @@ mod tests {
 
     fn record(key: Key, sequence: u64, signed: bool) -> Record {
         let ownership =
-            signed.then_some(Ownership { public_key: [1; 32], salt: [2; 32], signature: [3; 64] });
+            signed.then_some(Ownership { public_key: [1; 32], salt: [2; 32], signature: [3; 64] }.into());
         let data = Bytes::from_static(b"\xc0");
         let version = Version { sequence, hash: content_hash(None, &data) };
         Record {

@@ -96,7 +96,7 @@ fn record(number: u64, filling: Filling) -> Record {
     public_key[..8].copy_from_slice(&number.to_be_bytes());
     let ownership = match filling.owners {
         Owners::None => None,
-        Owners::Many => Some(Ownership { public_key, salt: [0; 32], signature: [0; 64] }),
+        Owners::Many => Some(Ownership { public_key, salt: [0; 32], signature: [0; 64] }.into()),
     };
     Record {
         key: Key::of(number.to_string()),

@@ -48,7 +48,7 @@ const EXPIRY_STEP_MS: u64 = 4_000;
 /// A record as it is stored: without its key, its code by hash, and what only the store needs to know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StoredRecord {
-    pub(crate) ownership: Option<Ownership>,
+    pub(crate) ownership: Option<Box<Ownership>>,
     pub(crate) sequence: u64,
     #[serde(with = "serde_bytes")]
     pub(crate) hash: Hash,
@@ -65,7 +65,7 @@ pub(crate) struct StoredRecord {
     pub(crate) source: Option<Source>,
     /// Last and left out where there is none, which is also how records were stored before it was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) publication: Option<Publication>,
+    pub(crate) publication: Option<Box<Publication>>,
 }
 
 /// A record's reference to its code.
@@ -86,7 +86,7 @@ pub(crate) struct Tombstone {
     pub(crate) expires_ms: WallMs,
     /// Deletions were stored without it before it was kept.
     #[serde(default)]
-    pub(crate) ownership: Option<Ownership>,
+    pub(crate) ownership: Option<Box<Ownership>>,
     /// Last, since deletions were stored without it before they were charged to anybody.
     #[serde(default)]
     pub(crate) payers: Payers,
@@ -349,7 +349,7 @@ mod tests {
         for record in [owned(3, "c", 4, b"data"), active("b", 2, b"", "aso.n = 1")] {
             let now = StoredRecord { source: Some(Source::Put(prefix)), ..stored(&record) };
             let former = Former {
-                ownership: now.ownership.clone(),
+                ownership: now.ownership.as_deref().cloned(),
                 sequence: now.sequence,
                 hash: now.hash,
                 created_ms: now.created_ms,

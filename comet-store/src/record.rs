@@ -22,7 +22,7 @@ pub struct Record {
     /// The object's key.
     pub key: Key,
     /// Who may replace the object, if the key is an owned one.
-    pub ownership: Option<Ownership>,
+    pub ownership: Option<Box<Ownership>>,
     /// Which put this copy stems from.
     pub version: Version,
     /// When the object was put, by this replica's wall clock.
@@ -38,7 +38,7 @@ pub struct Record {
     /// Which publisher vouches for the code. It is verified before the record gets here. The version's hash
     /// does not cover it: it stays with the copy of the version that came first, and whoever wants it otherwise
     /// puts the object anew.
-    pub publication: Option<Publication>,
+    pub publication: Option<Box<Publication>>,
     /// The put's data as it was received: one encoded value. The version's hash covers it.
     pub data: Bytes,
     /// What the handlers made of it on this replica; empty until one changed something. Opaque here.
@@ -61,7 +61,7 @@ pub struct Deletion {
     pub version: Version,
     /// The owner's signature of [`crate::Act::Delete`] with the version's sequence number, which proves the
     /// deletion to other replicas; `None` if no owner signed it.
-    pub ownership: Option<Ownership>,
+    pub ownership: Option<Box<Ownership>>,
 }
 
 /// Orders the puts of one key: the higher sequence wins, and of equal sequences the higher content hash, so
@@ -76,7 +76,7 @@ pub struct Version {
 
 impl Deletion {
     /// The deletion of all puts up to and including those with this sequence number.
-    pub fn up_to(sequence: u64, ownership: Option<Ownership>) -> Self {
+    pub fn up_to(sequence: u64, ownership: Option<Box<Ownership>>) -> Self {
         Self { version: Version { sequence, hash: [0xff; 32] }, ownership }
     }
 
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn of_two_deletions_the_one_that_deletes_more_is_remembered_and_then_the_one_with_a_proof() {
-        let proof = Some(Ownership { public_key: [1; 32], salt: [2; 32], signature: [3; 64] });
+        let proof = Some(Ownership { public_key: [1; 32], salt: [2; 32], signature: [3; 64] }.into());
         let put = Version { sequence: 5, hash: [9; 32] };
         let ascending = [
             Deletion::unsigned(put),

@@ -37,8 +37,8 @@ pub(crate) fn active(name: &str, sequence: u64, data: &[u8], source: &str) -> Re
 /// As [`active`], with a publisher's signature (which the store does not look at).
 #[cfg(test)]
 pub(crate) fn published(publisher: u8, name: &str, sequence: u64, source: &str) -> Record {
-    let publication = Some(Publication { public_key: [publisher; 32], signature: [publisher; 64] });
-    Record { publication, ..active(name, sequence, b"data", source) }
+    let publication = Publication { public_key: [publisher; 32], signature: [publisher; 64] };
+    Record { publication: Some(publication.into()), ..active(name, sequence, b"data", source) }
 }
 
 /// As [`plain`], of an owner with this public key (whose signature the store does not look at).
@@ -46,5 +46,5 @@ pub(crate) fn owned(owner: u8, name: &str, sequence: u64, data: &[u8]) -> Record
     let salt = Key::salt(name);
     let ownership = Ownership { public_key: [owner; 32], salt, signature: [owner; 64] };
     let key = Key::owned_by_salt(&ownership.public_key, &salt);
-    Record { key, ownership: Some(ownership), ..plain(name, sequence, data) }
+    Record { key, ownership: Some(ownership.into()), ..plain(name, sequence, data) }
 }

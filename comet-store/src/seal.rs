@@ -41,7 +41,7 @@ pub enum Shown<'a> {
 impl Seal {
     /// The seal of what a replica holds, `None` if nobody owns it.
     pub fn of(record: &Record) -> Option<Self> {
-        let ownership = record.ownership.clone()?;
+        let ownership = record.ownership.as_deref().cloned()?;
         let sealed = |code: Hash| SealedObject { code, data: data_hash(&record.data) };
         let active = record.code.as_ref().map(|code| sealed(code.hash));
         Some(Self { ownership, ttl_seconds: record.ttl_seconds, replicas: record.replicas, active })
@@ -93,7 +93,7 @@ mod tests {
         let statement = Statement { network: NETWORK, key: &key, sequence: 5, act };
         Record {
             key,
-            ownership: Some(Ownership::sign(&pair, Key::salt("name"), &statement)),
+            ownership: Some(Ownership::sign(&pair, Key::salt("name"), &statement).into()),
             version,
             created_ms: 0,
             expires_ms: 1,

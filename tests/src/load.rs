@@ -421,7 +421,7 @@ fn forged() -> Bytes {
     let object = Object {
         key: Key::owned(&public_key, "load"),
         sequence: 1,
-        ownership: Some(Ownership { public_key, salt: Key::salt("load"), signature: [0; 64] }),
+        ownership: Some(Ownership { public_key, salt: Key::salt("load"), signature: [0; 64] }.into()),
         ttl_seconds: 60,
         replicas: 8,
         code: None,

@@ -263,7 +263,6 @@ impl Replicator {
             }
             Conclusion::Deleted { by, sequence, ownership } => {
                 self.agenda.keep(&key);
-                let ownership = ownership.map(|ownership| *ownership);
                 if let Some(visit) = surveyor.deletion(key, by, sequence, ownership) {
                     surveyor.counters.count_deletion();
                     surveyor.visit_own(key, visit);
@@ -341,7 +340,13 @@ impl Surveyor {
     }
 
     /// The visit by which the own copy learns that the object was deleted, if that may be believed.
-    fn deletion(&self, key: Key, by: Contact, sequence: u64, ownership: Option<Ownership>) -> Option<Visit> {
+    fn deletion(
+        &self,
+        key: Key,
+        by: Contact,
+        sequence: u64,
+        ownership: Option<Box<Ownership>>,
+    ) -> Option<Visit> {
         if key.is_owned() && ownership.is_none() {
             return None;
         }

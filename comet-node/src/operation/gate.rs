@@ -251,7 +251,7 @@ impl Gate {
         &self,
         key: &Key,
         sequence: u64,
-        ownership: Option<Ownership>,
+        ownership: Option<Box<Ownership>>,
         now_ms: WallMs,
     ) -> Result<Deletion, Refusal> {
         match &ownership {

@@ -19,7 +19,7 @@ pub fn object_of(put: dht::Put, sequence: u64, config: &ReplicationConfig) -> Ob
     let ttl_seconds = put.ttl.map_or(config.ttl_seconds, whole_seconds);
     let range = (config.ttl_seconds_min, config.ttl_seconds_max);
     let (sequence, ownership) = match put.owner {
-        Some((sequence, ownership)) => (sequence, Some(ownership)),
+        Some((sequence, ownership)) => (sequence, Some(ownership.into())),
         None => (sequence, None),
     };
     Object {
@@ -29,7 +29,7 @@ pub fn object_of(put: dht::Put, sequence: u64, config: &ReplicationConfig) -> Ob
         ownership,
         replicas: put.replicas.unwrap_or(config.replicas),
         code: put.code.map(|code| code.source),
-        publication: put.publication,
+        publication: put.publication.map(Box::new),
         data: put.data,
     }
 }
@@ -134,7 +134,7 @@ mod tests {
             expected: dht::Expected::Any,
             deadline: None,
         };
-        assert_eq!(object_of(put, 7, &ReplicationConfig::default()).publication, publication);
+        assert_eq!(object_of(put, 7, &ReplicationConfig::default()).publication, publication.map(Box::new));
     }
 
     #[test]

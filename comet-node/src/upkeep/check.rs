@@ -47,7 +47,7 @@ enum Standing {
     /// It was deleted there.
     Deleted {
         sequence: u64,
-        ownership: Option<Ownership>,
+        ownership: Option<Box<Ownership>>,
     },
     /// It refused the copy.
     Refuses,
@@ -225,7 +225,7 @@ impl Check {
     /// What the check came to, when there is nobody left to ask or to send to.
     pub fn conclusion(&self) -> Conclusion {
         if let Some((by, sequence, ownership)) = self.deletion() {
-            return Conclusion::Deleted { by, sequence, ownership: ownership.cloned().map(Box::new) };
+            return Conclusion::Deleted { by, sequence, ownership };
         }
         let keep = self.nodes.iter().filter(|(_, standing)| *standing == Standing::Keeps);
         let networks = self.diversity.networks(keep.map(|(node, _)| node));
@@ -243,12 +243,13 @@ impl Check {
     }
 
     /// The deletion that goes farthest, and who says so.
-    fn deletion(&self) -> Option<(Contact, u64, Option<&Ownership>)> {
+    fn deletion(&self) -> Option<(Contact, u64, Option<Box<Ownership>>)> {
         let deletions = self.nodes.iter().filter_map(|(node, standing)| match standing {
-            Standing::Deleted { sequence, ownership } => Some((*node, *sequence, ownership.as_ref())),
+            Standing::Deleted { sequence, ownership } => Some((node, sequence, ownership)),
             _ => None,
         });
-        deletions.max_by_key(|(_, sequence, ownership)| (ownership.is_some(), *sequence))
+        let farthest = deletions.max_by_key(|(_, sequence, ownership)| (ownership.is_some(), **sequence));
+        farthest.map(|(node, sequence, ownership)| (*node, *sequence, ownership.clone()))
     }
 
     fn count(&self, of: impl Fn(&Standing) -> bool) -> usize {
@@ -382,13 +383,12 @@ mod tests {
 
     #[test]
     fn of_several_deletions_the_signed_and_then_the_highest_counts() {
-        let ownership = Some(Ownership { public_key: [1; 32], salt: [2; 32], signature: [3; 64] });
+        let ownership = Some(Ownership { public_key: [1; 32], salt: [2; 32], signature: [3; 64] }.into());
         let mut check = check(9);
         check.ask();
         check.on_verdict(&node(1).id, gone(9));
         check.on_verdict(&node(2).id, Verdict::Gone { sequence: 7, ownership: ownership.clone() });
         check.on_verdict(&node(3).id, gone(6));
-        let ownership = ownership.map(Box::new);
         assert_eq!(check.conclusion(), Conclusion::Deleted { by: node(2), sequence: 7, ownership });
     }
 

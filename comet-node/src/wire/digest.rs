@@ -41,7 +41,7 @@ pub enum Verdict {
         sequence: u64,
         /// The owner's signature under the deletion, for an owned key.
         #[serde(rename = "own", with = "ownership_option", default, skip_serializing_if = "Option::is_none")]
-        ownership: Option<Ownership>,
+        ownership: Option<Box<Ownership>>,
     },
 }
 

@@ -31,7 +31,7 @@ fn object() -> Object {
     Object {
         key: key(0x11),
         sequence: 7,
-        ownership: Some(ownership()),
+        ownership: Some(ownership().into()),
         ttl_seconds: 86_400,
         replicas: 8,
         code: Some(Arc::from("aso.n = 1")),
@@ -45,7 +45,7 @@ fn plain_object() -> Object {
 }
 
 fn published_object() -> Object {
-    let publication = Some(Publication { public_key: [0xdd; 32], signature: [0xee; 64] });
+    let publication = Some(Publication { public_key: [0xdd; 32], signature: [0xee; 64] }.into());
     Object { ownership: None, publication, ..object() }
 }
 
@@ -173,7 +173,12 @@ fn requests() -> Vec<(Request, &'static str)> {
              7307a2747283a16d14a162ce00010000a16403",
         ),
         (
-            Request::Delete { key: key(0x11), sequence: 8, ownership: Some(ownership()), trail: TRAIL },
+            Request::Delete {
+                key: key(0x11),
+                sequence: 8,
+                ownership: Some(ownership().into()),
+                trail: TRAIL,
+            },
             "81a664656c65746584a16bc4201111111111111111111111111111111111111111111111111111111111111111a1\
              7308a36f776e83a2706bc420aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa473\
              616c74c420bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbba3736967c440cccccc\
@@ -223,7 +228,7 @@ fn verdicts() -> Vec<Verdict> {
         Verdict::Missing,
         Verdict::Left,
         gone(None),
-        gone(Some(ownership())),
+        gone(Some(ownership().into())),
     ]
 }
 

@@ -41,11 +41,11 @@ fn largest_object() -> Object {
     Object {
         key: Key::of("large"),
         sequence: u64::MAX,
-        ownership: Some(Ownership { public_key: [1; 32], salt: [2; 32], signature: [3; 64] }),
+        ownership: Some(Ownership { public_key: [1; 32], salt: [2; 32], signature: [3; 64] }.into()),
         ttl_seconds: TTL_MAX.as_secs(),
         replicas: REPLICAS_MAX,
         code: Some(Arc::from("-".repeat(CODE_BYTES_MAX))),
-        publication: Some(Publication { public_key: [4; 32], signature: [5; 64] }),
+        publication: Some(Publication { public_key: [4; 32], signature: [5; 64] }.into()),
         data: vec![0; VALUE_BYTES_MAX].into(),
     }
 }
@@ -261,7 +261,7 @@ prop_compose! {
     fn objects()(
         key in keys(),
         sequence: u64,
-        ownership in prop::option::of(ownerships()),
+        ownership in prop::option::of(ownerships().prop_map(Box::new)),
         ttl_seconds in 1..=TTL_MAX.as_secs(),
         replicas in 0..=REPLICAS_MAX,
         code in prop::option::of(".{0,80}"),
@@ -269,7 +269,7 @@ prop_compose! {
         data in payloads(),
     ) -> Object {
         let publication =
-            publisher.map(|(public_key, byte)| Publication { public_key, signature: [byte; 64] });
+            publisher.map(|(public_key, byte)| Publication { public_key, signature: [byte; 64] }.into());
         let code = code.map(Arc::from);
         Object { key, sequence, ownership, ttl_seconds, replicas, code, publication, data }
     }
@@ -305,7 +305,7 @@ fn requests() -> impl Strategy<Value = Request> {
                 trail,
             }
         ),
-        (keys(), any::<u64>(), prop::option::of(ownerships()), trails()).prop_map(
+        (keys(), any::<u64>(), prop::option::of(ownerships().prop_map(Box::new)), trails()).prop_map(
             |(key, sequence, ownership, trail)| Request::Delete { key, sequence, ownership, trail }
         ),
     ]

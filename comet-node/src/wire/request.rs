@@ -128,7 +128,7 @@ pub enum Request {
         sequence: u64,
         /// The owner's signature, for an owned key.
         #[serde(rename = "own", with = "ownership_option", default, skip_serializing_if = "Option::is_none")]
-        ownership: Option<Ownership>,
+        ownership: Option<Box<Ownership>>,
         /// What the request may still cause.
         #[serde(rename = "tr")]
         trail: Trail,
@@ -190,7 +190,7 @@ pub struct Object {
     pub sequence: u64,
     /// The owner's signature, for an owned key.
     #[serde(rename = "own", with = "ownership_option", default, skip_serializing_if = "Option::is_none")]
-    pub ownership: Option<Ownership>,
+    pub ownership: Option<Box<Ownership>>,
     /// How long to keep it, in seconds.
     #[serde(rename = "ttl", deserialize_with = "field::ttl_seconds")]
     pub ttl_seconds: u64,
@@ -202,7 +202,7 @@ pub struct Object {
     pub code: Option<Arc<str>>,
     /// A publisher's signature under the code.
     #[serde(rename = "pub", with = "publication_option", default, skip_serializing_if = "Option::is_none")]
-    pub publication: Option<Publication>,
+    pub publication: Option<Box<Publication>>,
     /// Its data: one encoded value, not decoded here so that hash and signature cover the bytes as sent.
     #[serde(rename = "d", with = "field::value")]
     pub data: Bytes,
@@ -307,7 +307,7 @@ pub(super) mod ownership_option {
     use serde::{Deserializer, Serializer};
 
     pub(in crate::wire) fn serialize<S: Serializer>(
-        ownership: &Option<Ownership>,
+        ownership: &Option<Box<Ownership>>,
         target: S,
     ) -> Result<S::Ok, S::Error> {
         match ownership {
@@ -318,8 +318,8 @@ pub(super) mod ownership_option {
 
     pub(in crate::wire) fn deserialize<'de, D: Deserializer<'de>>(
         source: D,
-    ) -> Result<Option<Ownership>, D::Error> {
-        OwnershipFields::deserialize(source).map(Some)
+    ) -> Result<Option<Box<Ownership>>, D::Error> {
+        OwnershipFields::deserialize(source).map(|ownership| Some(ownership.into()))
     }
 }
 
@@ -358,7 +358,7 @@ mod publication_option {
     use serde::{Deserializer, Serializer};
 
     pub(super) fn serialize<S: Serializer>(
-        publication: &Option<Publication>,
+        publication: &Option<Box<Publication>>,
         target: S,
     ) -> Result<S::Ok, S::Error> {
         match publication {
@@ -367,8 +367,10 @@ mod publication_option {
         }
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(source: D) -> Result<Option<Publication>, D::Error> {
-        PublicationFields::deserialize(source).map(Some)
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        source: D,
+    ) -> Result<Option<Box<Publication>>, D::Error> {
+        PublicationFields::deserialize(source).map(|publication| Some(publication.into()))
     }
 }
 

@@ -230,7 +230,7 @@ impl Surroundings {
 
     /// How far an object may reach. Its publisher's signature was verified before the record got here.
     fn reach_of(&self, record: &Record) -> Reach {
-        self.reach.extended_by(record.publication.as_ref(), &self.publishers)
+        self.reach.extended_by(record.publication.as_deref(), &self.publishers)
     }
 }
 

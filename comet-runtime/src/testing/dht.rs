@@ -220,7 +220,7 @@ impl Dht for TestSwarm {
         let mut swarm = self.inner.borrow_mut();
         let caller = swarm.client(0, None);
         let deletion = match delete.owner {
-            Some((sequence, ownership)) => Deletion::up_to(sequence, Some(ownership)),
+            Some((sequence, ownership)) => Deletion::up_to(sequence, Some(ownership.into())),
             None => swarm.deletion(),
         };
         let mut report = DeleteReport { deleted: Vec::new(), failed: Vec::new() };

@@ -196,7 +196,7 @@ impl Operation {
         let removal = match owner {
             Some((sequence, ownership)) => {
                 let trail = Trail::SPENT.into();
-                let request = Request::Delete { key, sequence, ownership: Some(ownership), trail };
+                let request = Request::Delete { key, sequence, ownership: Some(ownership.into()), trail };
                 let mut removal = Removal::default();
                 removal.note(self.hear_all(key, request, &purse, |reply| deleted(&reply)).await?);
                 removal

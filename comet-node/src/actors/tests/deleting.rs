@@ -117,7 +117,7 @@ fn an_owners_deletion_is_not_renumbered() {
         let [(_, _, Request::Delete { sequence: 7, ownership: Some(sent), .. })] = requests.as_slice() else {
             panic!("{requests:?}")
         };
-        assert_eq!(*sent, ownership);
+        assert_eq!(**sent, ownership);
     });
 }
 

@@ -121,7 +121,7 @@ fn a_copy_carries_code_and_state_and_what_is_left_of_the_lifetime() {
         let station = station(1, [storing(2), storing(3)]);
         let (code, data) = (Code::new("aso = {}"), Value::Int(1).encode());
         let pair = ring::signature::Ed25519KeyPair::from_seed_unchecked(&[1; 32]).unwrap();
-        let publication = Publication::sign(&pair, "test", &code.hash);
+        let publication = Box::new(Publication::sign(&pair, "test", &code.hash));
         let record = Record {
             key: key(),
             ownership: None,

@@ -268,7 +268,7 @@ fn a_plain_copy_that_objects_elsewhere_overrule_goes_at_once_and_on_the_word_of_
 #[test]
 fn a_deletion_without_a_believable_proof_moves_nobody() {
     paused(async {
-        let forged = Ownership { public_key: [1; 32], salt: [2; 32], signature: [3; 64] };
+        let forged = Box::new(Ownership { public_key: [1; 32], salt: [2; 32], signature: [3; 64] });
         for (sequence, ownership) in [(u64::MAX, None), (7, Some(forged))] {
             let yard = Yard::start(0, [(1, Verdict::Gone { sequence, ownership }), (2, Verdict::Missing)]);
             yard.hold(plain(5, 4)).await;

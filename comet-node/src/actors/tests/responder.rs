@@ -331,7 +331,7 @@ fn forged() -> Bytes {
     let pair = Ed25519KeyPair::from_seed_unchecked(&[1; 32]).expect("a seed");
     let public_key = pair.public_key().as_ref().try_into().expect("32 bytes");
     let key = Key::owned(&public_key, "name");
-    let ownership = Some(Ownership { public_key, salt: Key::salt("name"), signature: [0; 64] });
+    let ownership = Some(Ownership { public_key, salt: Key::salt("name"), signature: [0; 64] }.into());
     let object = Object {
         key,
         sequence: 1,

@@ -66,7 +66,7 @@ fn signed_object() -> Object {
     let object = Object { key: owned_key(), sequence: 5, ..object() };
     let content = content_hash(None, &object.data);
     let act = Act::Put { content: &content, ttl_seconds: 3_600, replicas: 8 };
-    Object { ownership: Some(sign(&object.key, 5, act)), ..object }
+    Object { ownership: Some(sign(&object.key, 5, act).into()), ..object }
 }
 
 fn put(object: Object) -> Result<(Caller, Record), Refusal> {
@@ -82,7 +82,7 @@ fn put(object: Object) -> Result<(Caller, Record), Refusal> {
 fn delete(
     key: Key,
     sequence: u64,
-    ownership: Option<Ownership>,
+    ownership: Option<Box<Ownership>>,
 ) -> Result<(Option<[u8; 32]>, Deletion), Refusal> {
     match admit(Request::Delete { key, sequence, ownership, trail: trail() })? {
         (_, Visit::Delete { caller, deletion, .. }) => Ok((caller.owner, *deletion)),
@@ -105,7 +105,7 @@ fn copy(
 #[test]
 fn a_publishers_signature_comes_with_the_code_that_it_is_for_or_not_at_all() {
     let code = "aso.n = 1";
-    let sign = |network, source| Publication::sign(&pair(7), network, &Code::new(source).hash);
+    let sign = |network, source| Box::new(Publication::sign(&pair(7), network, &Code::new(source).hash));
     let published = |source: Option<&str>, publication| {
         put(Object { code: source.map(Into::into), publication: Some(publication), ..object() })
     };
@@ -292,7 +292,7 @@ fn a_copys_state_must_be_a_value() {
 
 #[test]
 fn a_deletion_is_the_owners_if_it_is_signed() {
-    let signature = sign(&owned_key(), 7, Act::Delete);
+    let signature = Box::new(sign(&owned_key(), 7, Act::Delete));
     let signed = |key, sequence| delete(key, sequence, Some(signature.clone()));
     let deletion = Deletion::up_to(7, Some(signature.clone()));
     assert_eq!(signed(owned_key(), 7), Ok((Some(public_key()), deletion)));
@@ -316,12 +316,12 @@ fn whatever_an_owner_could_put_he_can_still_delete() {
     let put = |sequence| {
         let content = content_hash(None, &object().data);
         let act = Act::Put { content: &content, ttl_seconds: 3_600, replicas: 8 };
-        let ownership = Some(sign(&owned_key(), sequence, act));
+        let ownership = Some(sign(&owned_key(), sequence, act).into());
         put(Object { key: owned_key(), sequence, ownership, ..object() })
     };
     let delete = |sequence| {
         let signature = sign(&owned_key(), sequence, Act::Delete);
-        delete(owned_key(), sequence, Some(signature)).map(|(_, deletion)| deletion.version.sequence)
+        delete(owned_key(), sequence, Some(signature.into())).map(|(_, deletion)| deletion.version.sequence)
     };
     let highest = i64::MAX as u64;
     assert_eq!(put(highest).unwrap().1.version.sequence, highest);

@@ -416,7 +416,7 @@ async fn an_idle_object_leaves_and_a_busy_one_stays() {
 }
 
 /// A copy of what an object is, with another hour to live.
-fn longer(code: &str, ownership: Option<Ownership>) -> Visit {
+fn longer(code: &str, ownership: Option<Box<Ownership>>) -> Visit {
     let record = Record { ownership, expires_ms: NOW + 7_200_000, ..record(1, Some(code)) };
     let caller = Caller { origin: Origin::Replica, ..caller() };
     Visit::Put { caller, record: Box::new(record), condition: None, trail: Trail::FRESH }
@@ -445,7 +445,7 @@ async fn a_copy_renews_what_is_held_but_not_past_what_the_object_asks_for() {
 #[actix::test]
 async fn a_signature_that_is_sent_again_prolongs_nothing() {
     let world = World::new();
-    let ownership = Some(Ownership { public_key: [1; 32], salt: [2; 32], signature: [3; 64] });
+    let ownership = Some(Ownership { public_key: [1; 32], salt: [2; 32], signature: [3; 64] }.into());
     let (shared, held) =
         (world.shared(), Record { ownership: ownership.clone(), ..record(1, Some(COUNTER)) });
     let object = Aso::resting(shared.clone(), activate(&shared, &held), held, None).start();

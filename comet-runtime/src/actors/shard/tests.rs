@@ -182,7 +182,7 @@ fn record(name: &str, sequence: u64, code: Option<&str>, now: WallMs) -> Record 
 
 /// A put of [`FAR`] with the signature of this publisher, if of any.
 fn far(sequence: u64, publisher: Option<[u8; 32]>, now: WallMs) -> Visit {
-    let publication = publisher.map(|public_key| Publication { public_key, signature: [0; 64] });
+    let publication = publisher.map(|public_key| Publication { public_key, signature: [0; 64] }.into());
     let record = Box::new(Record { publication, ..record("a", sequence, Some(FAR), now) });
     Visit::Put { caller: caller(), record, condition: None, trail: Trail::FRESH }
 }
@@ -358,7 +358,7 @@ const BROKEN_LATER: &str =
 fn owned(sequence: u64, code: Option<&str>, now: WallMs) -> Record {
     let ownership = Ownership { public_key: [1; 32], salt: [2; 32], signature: [3; 64] };
     let key = Key::owned_by_salt(&ownership.public_key, &ownership.salt);
-    Record { key, ownership: Some(ownership), ..record("owned", sequence, code, now) }
+    Record { key, ownership: Some(ownership.into()), ..record("owned", sequence, code, now) }
 }
 
 #[actix::test]

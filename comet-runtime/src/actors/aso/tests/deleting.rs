@@ -23,7 +23,7 @@ async fn remembered(world: World, code: &str, record: Record, sequence: u64) -> 
 async fn an_owners_deletion_is_not_for_the_object_to_refuse() {
     let world = World::new();
     let object = world.resting("function aso:onDelete() return false, 'stay' end");
-    let ownership = Ownership { public_key: [1; 32], salt: [2; 32], signature: [3; 64] };
+    let ownership = Box::new(Ownership { public_key: [1; 32], salt: [2; 32], signature: [3; 64] });
     let (strangers, owners) = (Deletion::up_to(2, None), Deletion::up_to(2, Some(ownership)));
     assert_eq!(delete(&object, strangers).await, Ok(Err(Refusal::Refused("stay".into()))));
     assert_eq!(delete(&object, owners.clone()).await, Ok(Ok(Served::Deleted { held: true })));
