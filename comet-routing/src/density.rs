@@ -38,6 +38,7 @@ impl RoutingTable {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha12Rng;
 
@@ -102,5 +103,29 @@ mod tests {
         let table = RoutingTable::new(NodeId::from_bytes([1; 32]), TableConfig::default());
         let prospects = table.worth_asking(&Key::of("a"), 20, COPIES, Clock::System.now());
         assert!(prospects.contacts.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn who_is_asked_are_the_nearest_members_and_all_of_them_where_everybody_is_known(
+            ids in prop::collection::vec(any::<[u8; 32]>(), 1..120),
+            target: [u8; 32],
+            count in 0..24_usize,
+            copies in 1..12_usize,
+        ) {
+            let (target, now) = (Key::from_bytes(target), Clock::System.now());
+            let config = TableConfig { private_ranges: PrivateRanges::Exempt, ..TableConfig::default() };
+            let mut table = RoutingTable::new(NodeId::from_bytes(ids[0]), config);
+            for (n, id) in ids.iter().enumerate().skip(1) {
+                table.on_reached(Contact::new(NodeId::from_bytes(*id), ([10, 7, 0, n as u8], 7400).into()), now);
+            }
+            let closest = table.closest(&target, count);
+            let Prospects { contacts, are_nearest } = table.worth_asking(&target, count, copies, now);
+            prop_assert_eq!(are_nearest, table.is_complete_around(&target, now));
+            prop_assert!(closest.starts_with(&contacts));
+            prop_assert!(!are_nearest || contacts == closest);
+            let more = table.worth_asking(&target, count, copies + 2, now).contacts;
+            prop_assert!(more.starts_with(&contacts), "where more nodes have it, no fewer are asked");
+        }
     }
 }

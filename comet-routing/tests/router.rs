@@ -7,11 +7,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, clock::sleep};
 use comet_routing::{
-    Contact, Key, NodeId, Router, RouterConfig, TableConfig,
+    Contact, Key, NodeId, Prospects, Router, RouterConfig, TableConfig,
     actor::{
         Closest, ContactAnswered, ContactHeard, ContactReached, ContactSuspected, ContactUnreachable,
-        Contacts, FindNode, FindNodeError, Outbound, QueryFailed, QueryReplied, SendFindNode, SendPing,
-        SendProbe, TableSize,
+        Contacts, FindNode, FindNodeError, Neighbours, Outbound, QueryFailed, QueryReplied, SendFindNode,
+        SendPing, SendProbe, TableSize,
     },
     clock::Clock,
 };
@@ -298,6 +298,18 @@ async fn a_node_that_answers_and_cannot_be_reached_never_enters_and_is_probed_ev
     router.send(ContactHeard { contact: node(1) }).await.unwrap();
     sleep(LATENCY * 2).await;
     assert_eq!(router.send(Contacts).await.unwrap(), [node(1)], "what changed is found out");
+}
+
+#[actix::test]
+async fn neighbours_in_a_full_bucket_are_not_said_to_be_all() {
+    let (router, _) = paused(&[], two_places()).await;
+    let ask = Neighbours { target: node(1).id.as_key(), count: 20, copies: 8 };
+    meet(&router, node(1)).await;
+    let alone = Prospects { contacts: vec![node(1)], are_nearest: true };
+    assert_eq!(router.send(ask).await.unwrap(), alone);
+    meet(&router, node(2)).await;
+    let both = Prospects { contacts: vec![node(1), node(2)], are_nearest: false };
+    assert_eq!(router.send(ask).await.unwrap(), both);
 }
 
 #[actix::test]
