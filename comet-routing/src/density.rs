@@ -47,6 +47,22 @@ mod tests {
 
     const COPIES: usize = 8;
 
+    /// The n-th node of a swarm, at an address of its own.
+    fn node(n: usize, id: [u8; 32]) -> Contact {
+        let [.., a, b] = u32::to_be_bytes(n as u32);
+        Contact::new(NodeId::from_bytes(id), ([10, 7, a, b], 7400).into())
+    }
+
+    /// The table of the first of these nodes, which has met the others.
+    fn table_of(all: &[Contact], now: Instant) -> RoutingTable {
+        let config = TableConfig { private_ranges: PrivateRanges::Exempt, ..TableConfig::default() };
+        let mut table = RoutingTable::new(all[0].id, config);
+        for contact in &all[1..] {
+            table.on_reached(*contact, now);
+        }
+        table
+    }
+
     /// Of a thousand random keys around which the table of one of so many nodes does not have everybody: for how many it has somebody
     /// worth asking, and for how many of those the first is among the nodes nearest to the key.
     fn outlook(nodes: usize) -> (usize, usize, usize) {
@@ -56,19 +72,9 @@ mod tests {
             rng.fill_bytes(&mut bytes);
             bytes
         };
-        let contact = |n| {
-            let [.., a, b] = u32::to_be_bytes(n as u32);
-            Contact::new(NodeId::from_bytes(key(rng)), ([10, 7, a, b], 7400).into())
-        };
-        let all: Vec<_> = (0..nodes).map(contact).collect();
-        let (config, now) = (
-            TableConfig { private_ranges: PrivateRanges::Exempt, ..TableConfig::default() },
-            Clock::System.now(),
-        );
-        let mut table = RoutingTable::new(all[0].id, config);
-        for contact in &all[1..] {
-            table.on_reached(*contact, now);
-        }
+        let all: Vec<_> = (0..nodes).map(|n| node(n, key(rng))).collect();
+        let now = Clock::System.now();
+        let table = table_of(&all, now);
         let keys = (0..1_000).map(|_| Key::from_bytes(key(rng)));
         let unsure: Vec<_> = keys.filter(|key| !table.is_complete_around(key, now)).collect();
         let asked: Vec<_> = unsure
@@ -114,11 +120,8 @@ mod tests {
             copies in 1..12_usize,
         ) {
             let (target, now) = (Key::from_bytes(target), Clock::System.now());
-            let config = TableConfig { private_ranges: PrivateRanges::Exempt, ..TableConfig::default() };
-            let mut table = RoutingTable::new(NodeId::from_bytes(ids[0]), config);
-            for (n, id) in ids.iter().enumerate().skip(1) {
-                table.on_reached(Contact::new(NodeId::from_bytes(*id), ([10, 7, 0, n as u8], 7400).into()), now);
-            }
+            let all: Vec<_> = ids.into_iter().enumerate().map(|(n, id)| node(n, id)).collect();
+            let table = table_of(&all, now);
             let closest = table.closest(&target, count);
             let Prospects { contacts, are_nearest } = table.worth_asking(&target, count, copies, now);
             prop_assert_eq!(are_nearest, table.is_complete_around(&target, now));

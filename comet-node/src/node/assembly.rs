@@ -226,18 +226,7 @@ impl Parts<'_> {
         coordinator: &Addr<Coordinator>,
         directory: &Arc<Directory>,
     ) -> Vec<Addr<Shard>> {
-        let store = &self.store;
-        let links = Links {
-            put: store.clone().recipient(),
-            put_and_tell: store.clone().recipient(),
-            save: store.clone().recipient(),
-            log: store.clone().recipient(),
-            delete: store.clone().recipient(),
-            release: store.clone().recipient(),
-            flush: store.clone().recipient(),
-            reader: self.reader.clone(),
-            network: coordinator.clone().recipient(),
-        };
+        let links = Links::new(&self.store, self.reader.clone(), coordinator.clone().recipient());
         let publishers = Arc::new(self.config.runtime.trusted());
         let count = seats.len();
         let mut shards = Vec::new();

@@ -225,7 +225,7 @@ impl Check {
     /// What the check came to, when there is nobody left to ask or to send to.
     pub fn conclusion(&self) -> Conclusion {
         if let Some((by, sequence, ownership)) = self.deletion() {
-            return Conclusion::Deleted { by, sequence, ownership };
+            return Conclusion::Deleted { by, sequence, ownership: ownership.cloned().map(Box::new) };
         }
         let keep = self.nodes.iter().filter(|(_, standing)| *standing == Standing::Keeps);
         let networks = self.diversity.networks(keep.map(|(node, _)| node));
@@ -243,13 +243,12 @@ impl Check {
     }
 
     /// The deletion that goes farthest, and who says so.
-    fn deletion(&self) -> Option<(Contact, u64, Option<Box<Ownership>>)> {
+    fn deletion(&self) -> Option<(Contact, u64, Option<&Ownership>)> {
         let deletions = self.nodes.iter().filter_map(|(node, standing)| match standing {
-            Standing::Deleted { sequence, ownership } => Some((node, sequence, ownership)),
+            Standing::Deleted { sequence, ownership } => Some((*node, *sequence, ownership.as_deref())),
             _ => None,
         });
-        let farthest = deletions.max_by_key(|(_, sequence, ownership)| (ownership.is_some(), **sequence));
-        farthest.map(|(node, sequence, ownership)| (*node, *sequence, ownership.clone()))
+        deletions.max_by_key(|(_, sequence, ownership)| (ownership.is_some(), *sequence))
     }
 
     fn count(&self, of: impl Fn(&Standing) -> bool) -> usize {

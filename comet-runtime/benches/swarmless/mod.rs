@@ -59,17 +59,7 @@ pub(crate) async fn replica(objects: usize) -> Replica {
             outcome.await.expect("the store runs").expect("the store has room");
         }
     }
-    let links = Links {
-        put: store.clone().recipient(),
-        put_and_tell: store.clone().recipient(),
-        save: store.clone().recipient(),
-        log: store.clone().recipient(),
-        delete: store.clone().recipient(),
-        release: store.clone().recipient(),
-        flush: store.recipient(),
-        reader: reader.clone(),
-        network: NoNetwork.start().recipient(),
-    };
+    let links = Links::new(&store, reader.clone(), NoNetwork.start().recipient());
     let config = ShardConfig {
         index: 0,
         count: 1,

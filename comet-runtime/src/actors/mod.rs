@@ -82,6 +82,33 @@ pub struct Links {
     pub network: Recipient<Perform>,
 }
 
+impl Links {
+    /// Whatever is written goes to one actor.
+    pub fn new<S>(store: &Addr<S>, reader: StoreReader, network: Recipient<Perform>) -> Self
+    where
+        S: Actor<Context = Context<S>>
+            + Handler<PutRecord>
+            + Handler<PutAndTell>
+            + Handler<SaveState>
+            + Handler<SaveLog>
+            + Handler<DeleteRecord>
+            + Handler<ReleaseRecord>
+            + Handler<Flush>,
+    {
+        Self {
+            put: store.clone().recipient(),
+            put_and_tell: store.clone().recipient(),
+            save: store.clone().recipient(),
+            log: store.clone().recipient(),
+            delete: store.clone().recipient(),
+            release: store.clone().recipient(),
+            flush: store.clone().recipient(),
+            reader,
+            network,
+        }
+    }
+}
+
 /// What all objects of one shard share.
 pub(crate) struct Surroundings {
     links: Links,

@@ -156,20 +156,37 @@ impl Shard {
         self.shared.clone().expect("the shard has started before it receives messages")
     }
 
-    fn deliver(&mut self, deliver: Deliver) {
-        if let Some(object) = self.active.get(&deliver.key) {
-            return send_to(object, deliver);
+    /// A visit that arrived, unless the shard takes no more and has said so.
+    fn admit(&self, deliver: Deliver) -> Option<Deliver> {
+        if self.draining.is_none() {
+            return Some(deliver);
         }
-        let now = self.config.clock.wall_ms();
-        if deliver.brings_plain_value() {
-            // The store looks at what is held by itself.
-            return self.serve_plain(None, deliver, now);
-        }
-        self.deliver_by_record(deliver, now);
+        deliver.reply.send(Err(Refusal::Stopping("the node".into()))).ok();
+        None
     }
 
-    /// Delivers a visit to what the store holds at its key, which is not active.
-    fn deliver_by_record(&mut self, deliver: Deliver, now: WallMs) {
+    fn deliver(&mut self, deliver: Deliver) {
+        if deliver.brings_plain_value() && !self.active.contains_key(&deliver.key) {
+            // The store looks at what is held by itself.
+            return self.serve_plain(None, deliver, self.config.clock.wall_ms());
+        }
+        self.deliver_to_held(deliver);
+    }
+
+    /// Delivers a visit to the active object at its key, or else to what the store holds there.
+    fn deliver_to_held(&mut self, deliver: Deliver) {
+        if let Some(object) = self.active.get(&deliver.key) {
+            match object.try_send(deliver) {
+                Ok(()) => {}
+                Err(SendError::Full(deliver)) => {
+                    deliver.reply.send(Err(Refusal::Overloaded("the object".into()))).ok();
+                }
+                // Its last message to this shard is under way; the sender tries again after it.
+                Err(SendError::Closed(_)) => {}
+            }
+            return;
+        }
+        let now = self.config.clock.wall_ms();
         match self.links.reader.record(&deliver.key, now) {
             Ok(Some(record)) if record.code.is_some() => self.activate_and_deliver(record, deliver, now),
             Ok(held) => self.serve_plain(held, deliver, now),
@@ -372,42 +389,40 @@ impl Shard {
     }
 
     fn store(&mut self, held: Option<&Record>, record: Record, arrival: Arrival) {
-        let Arrival { caller, condition, trail, reply } = arrival;
         let key = record.key;
         let outdated = held.filter(|held| record.version < held.version).map(rules::stale);
         if let Some(refusal) = rules::may_create(&record).err().or(outdated) {
-            reply.send(Err(refusal)).ok();
+            arrival.reply.send(Err(refusal)).ok();
             return;
         }
         let record = match newcomer(record, &self.config.limits) {
             Ok(record) => record,
             Err(refusal) => {
-                reply.send(Err(refusal)).ok();
+                arrival.reply.send(Err(refusal)).ok();
                 return;
             }
         };
         if record.code.is_none() {
-            return self.store_plain(held.is_some(), record, Arrival { caller, condition, trail, reply });
+            return self.store_plain(held.is_some(), record, arrival);
         }
         // The store would refuse it in the end; until then its `onPut` would have acted for a deleted object.
         let deleted = self.links.reader.tombstone(&key).ok().flatten().map(|deletion| deletion.version);
         if let Some(deleted) = deleted.filter(|deleted| *deleted >= record.version) {
-            reply.send(Err(Refusal::Stale { held_sequence: deleted.sequence })).ok();
+            arrival.reply.send(Err(Refusal::Stale { held_sequence: deleted.sequence })).ok();
             return;
         }
-        let source = caller.source(&self.config.local);
+        let source = arrival.caller.source(&self.config.local);
         let holder = holder_of(&record, source, None);
         let room = self.make_room(&record, source, holder);
         match room.and_then(|()| self.activate(&record, source, source)) {
             Ok(object) => {
                 // Visits wait from here on until the object is stored.
-                self.shared().end_claim(&key, caller.node.id, condition.as_ref());
-                let arrival = Arrival { caller, condition, trail, reply };
+                self.shared().end_claim(&key, arrival.caller.node.id, arrival.condition.as_ref());
                 let object = Aso::arriving(self.shared(), object, record, arrival).launch();
                 self.enter(key, object, holder);
             }
             Err(refusal) => {
-                reply.send(Err(refusal)).ok();
+                arrival.reply.send(Err(refusal)).ok();
             }
         }
     }
@@ -593,28 +608,12 @@ impl Handler<Drain> for Shard {
     }
 }
 
-/// Sends a visit to an active object.
-fn send_to(object: &Addr<Aso>, deliver: Deliver) {
-    match object.try_send(deliver) {
-        Ok(()) => {}
-        Err(SendError::Full(deliver)) => {
-            deliver.reply.send(Err(Refusal::Overloaded("the object".into()))).ok();
-        }
-        // Its last message to this shard is under way; the sender tries again after it.
-        Err(SendError::Closed(_)) => {}
-    }
-}
-
 impl Handler<Deliver> for Shard {
     type Result = ();
 
-    fn handle(&mut self, message: Deliver, _: &mut Self::Context) {
-        if self.draining.is_some() {
-            message.reply.send(Err(Refusal::Stopping("the node".into()))).ok();
-            return;
-        }
-        if !message.is_pointless() {
-            self.deliver(message);
+    fn handle(&mut self, deliver: Deliver, _: &mut Self::Context) {
+        if let Some(deliver) = self.admit(deliver).filter(|deliver| !deliver.is_pointless()) {
+            self.deliver(deliver);
         }
     }
 }
@@ -623,12 +622,8 @@ impl Handler<Declined> for Shard {
     type Result = ();
 
     fn handle(&mut self, Declined(deliver): Declined, _: &mut Self::Context) {
-        if self.draining.is_some() {
-            deliver.reply.send(Err(Refusal::Stopping("the node".into()))).ok();
-        } else if let Some(object) = self.active.get(&deliver.key) {
-            send_to(object, deliver);
-        } else {
-            self.deliver_by_record(deliver, self.config.clock.wall_ms());
+        if let Some(deliver) = self.admit(deliver) {
+            self.deliver_to_held(deliver);
         }
     }
 }

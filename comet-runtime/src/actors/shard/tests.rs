@@ -85,17 +85,7 @@ impl World {
         let shard = Shard::create(|ctx| {
             let expired = vec![ctx.address().recipient()];
             let store = ReplicaStore::new(writer, clock, expired).start();
-            let links = Links {
-                put: store.clone().recipient(),
-                put_and_tell: store.clone().recipient(),
-                save: store.clone().recipient(),
-                log: store.clone().recipient(),
-                delete: store.clone().recipient(),
-                release: store.clone().recipient(),
-                flush: store.recipient(),
-                reader: reader.clone(),
-                network: Network.start().recipient(),
-            };
+            let links = Links::new(&store, reader.clone(), Network.start().recipient());
             let config = ShardConfig {
                 index: 0,
                 count: 1,

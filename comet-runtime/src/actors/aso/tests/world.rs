@@ -74,17 +74,7 @@ impl World {
         let mut shares = Shares::new(ShareLimits::default(), now);
         self.used.iter().for_each(|(network, used)| shares.charge(*network, *used, now));
         Rc::new(Surroundings {
-            links: Links {
-                put: probe.clone().recipient(),
-                put_and_tell: probe.clone().recipient(),
-                save: probe.clone().recipient(),
-                log: probe.clone().recipient(),
-                delete: probe.clone().recipient(),
-                release: probe.clone().recipient(),
-                flush: probe.clone().recipient(),
-                reader,
-                network: probe.clone().recipient(),
-            },
+            links: Links::new(&probe, reader, probe.clone().recipient()),
             pool: VmPool::new(self.limits.clone().into(), Backstop::StepsOnly),
             stopped: probe.clone().recipient(),
             timer_due: probe.recipient(),
