@@ -1,5 +1,7 @@
 //! What reaches one object on one replica, and what comes of it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use comet_routing::{Contact, clock::WallMs};
 use comet_store::{Deletion, Record, Seal, StoreError, Version};
@@ -26,7 +28,7 @@ pub enum Visit {
         /// Who writes.
         caller: Caller,
         /// What is to be stored. A copy between replicas carries the state, a client's put does not.
-        record: Box<Record>,
+        record: Arc<Record>,
         /// What has to be here for it, if that matters to whoever writes.
         condition: Option<Box<Condition>>,
         /// What the write may cause.

@@ -77,7 +77,12 @@ fn fill(dir: &Path, filling: Filling) {
                 actix::spawn(async move {
                     for number in records {
                         let record = record(number, filling);
-                        let put = PutRecord { record, source: None, rule: Rule::IfNewer, timer_ms: None };
+                        let put = PutRecord {
+                            record: record.into(),
+                            source: None,
+                            rule: Rule::IfNewer,
+                            timer_ms: None,
+                        };
                         store.send(put).await.expect("the store runs").expect("there is room");
                     }
                 })

@@ -4,7 +4,10 @@
 //! its mailbox has any and commits them as one group once the mailbox is empty: under load groups grow by
 //! themselves, and a lone write waits for nobody. Every write is answered after its group.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix::prelude::*;
 use bytes::Bytes;
@@ -27,7 +30,7 @@ const DISK_INTERVAL: Duration = Duration::from_secs(1);
 #[rtype(result = "Result<PutOutcome, StoreError>")]
 pub struct PutRecord {
     /// The record, verified by the sender: version, ownership and sizes.
-    pub record: Record,
+    pub record: Arc<Record>,
     /// Whom to charge it to; `None` for this node's own clients.
     pub source: Option<Source>,
     /// When it may take the place of what is held.
@@ -412,7 +415,7 @@ mod tests {
     }
 
     fn put(record: Record) -> PutRecord {
-        PutRecord { record, source: None, rule: Rule::IfNewer, timer_ms: None }
+        PutRecord { record: record.into(), source: None, rule: Rule::IfNewer, timer_ms: None }
     }
 
     const STORED: Result<PutOutcome, StoreError> = Ok(PutOutcome::Stored { replaced: None });

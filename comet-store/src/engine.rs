@@ -9,6 +9,8 @@ use std::{
     sync::Arc,
 };
 
+use smallvec::SmallVec;
+
 mod disk;
 mod journal;
 pub(crate) mod memory;
@@ -126,17 +128,21 @@ pub(crate) struct Batch {
 }
 
 /// The changes of one table; `None` removes.
-pub(crate) type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+pub(crate) type Changes = BTreeMap<EntryKey, Option<Vec<u8>>>;
+
+/// Where an entry is in its table. Nearly all keys have room here: among tens of thousands, whoever looks for one would wait
+/// for memory at each that lay elsewhere.
+pub(crate) type EntryKey = SmallVec<[u8; 40]>;
 
 impl Batch {
     /// Sets the value at a key.
-    pub(crate) fn put(&mut self, table: Table, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
-        self.tables.entry(table).or_default().insert(key.into(), Some(value.into()));
+    pub(crate) fn put(&mut self, table: Table, key: impl AsRef<[u8]>, value: impl Into<Vec<u8>>) {
+        self.tables.entry(table).or_default().insert(EntryKey::from_slice(key.as_ref()), Some(value.into()));
     }
 
     /// Removes a key, if it is there.
-    pub(crate) fn delete(&mut self, table: Table, key: impl Into<Vec<u8>>) {
-        self.tables.entry(table).or_default().insert(key.into(), None);
+    pub(crate) fn delete(&mut self, table: Table, key: impl AsRef<[u8]>) {
+        self.tables.entry(table).or_default().insert(EntryKey::from_slice(key.as_ref()), None);
     }
 
     /// The changes by table and key; `None` removes.

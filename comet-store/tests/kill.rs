@@ -80,7 +80,7 @@ fn put_until_killed(dir: &Path, round: &str) {
 async fn put_every_nth(store: Addr<ReplicaStore>, round: Rc<str>, first: u64) {
     for number in (first..).step_by(PUTTERS as usize) {
         let record = record(&format!("{round}-{number}"));
-        let put = PutRecord { record, source: None, rule: Rule::IfNewer, timer_ms: None };
+        let put = PutRecord { record: record.into(), source: None, rule: Rule::IfNewer, timer_ms: None };
         let outcome = store.send(put).await.expect("the store runs");
         assert_eq!(outcome, Ok(PutOutcome::Stored { replaced: None }));
         let line = format!("put {number} done\n");

@@ -4,7 +4,7 @@
 //! a replica passes the same checks as a client's put; only its state is taken on trust, since nobody could
 //! have signed it.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 use comet_routing::{Contact, Key, clock::WallMs};
@@ -124,12 +124,12 @@ impl Gate {
                 (key, self.admit_get(from, payload.as_ref(), callback, granted(trail))?)
             }
             Request::Put { object, trail } => {
-                let record = Box::new(self.record(object, now_ms)?);
+                let record = Arc::new(self.record(object, now_ms)?);
                 let caller = Caller { owner: owner_of(&record), ..caller };
                 (record.key, Visit::Put { caller, record, condition: None, trail: granted(trail) })
             }
             Request::PutIf { object, expected, ticket, trail } => {
-                let record = Box::new(self.record(object, now_ms)?);
+                let record = Arc::new(self.record(object, now_ms)?);
                 let caller = Caller { owner: owner_of(&record), ..caller };
                 let condition = Some(Box::new(condition(expected, ticket)));
                 (record.key, Visit::Put { caller, record, condition, trail: granted(trail) })
@@ -146,7 +146,7 @@ impl Gate {
             Request::Replicate { object, state, age_seconds, remaining_seconds, trail } => {
                 let copy = self.copy(object, state, age_seconds, remaining_seconds, now_ms)?;
                 let caller = Caller { owner: owner_of(&copy), origin: Origin::Replica, ..caller };
-                let record = Box::new(copy);
+                let record = Arc::new(copy);
                 (record.key, Visit::Put { caller, record, condition: None, trail: granted(trail) })
             }
             Request::Delete { key, sequence, ownership, trail } => {

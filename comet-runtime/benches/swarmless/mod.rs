@@ -52,7 +52,7 @@ pub(crate) async fn replica(objects: usize) -> Replica {
     for from in (0..objects).step_by(PUTS_AT_ONCE) {
         let put = |n| {
             let record = record(key(n), &code, clock.wall_ms());
-            store.send(PutRecord { record, source: None, rule: Rule::IfNewer, timer_ms: None })
+            store.send(PutRecord { record: record.into(), source: None, rule: Rule::IfNewer, timer_ms: None })
         };
         let stored: Vec<_> = (from..objects.min(from + PUTS_AT_ONCE)).map(put).collect();
         for outcome in stored {

@@ -19,6 +19,7 @@ mod turns;
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -275,7 +276,7 @@ impl Aso {
     fn offer(
         &mut self,
         caller: Caller,
-        record: Box<Record>,
+        record: Arc<Record>,
         trail: Trail,
         reply: Reply,
         ctx: &mut Context<Self>,

@@ -348,7 +348,7 @@ impl Shard {
                 let may_put = self.shared().may_put(&key, held.as_ref(), &caller, condition.as_ref());
                 let arrival = Arrival { caller, condition, trail, reply };
                 return match may_put {
-                    Ok(()) => self.store(held.as_ref(), *record, arrival),
+                    Ok(()) => self.store(held.as_ref(), record, arrival),
                     Err(refusal) => drop(arrival.reply.send(Err(refusal))),
                 };
             }
@@ -388,7 +388,7 @@ impl Shard {
         reply.send(answer).ok();
     }
 
-    fn store(&mut self, held: Option<&Record>, record: Record, arrival: Arrival) {
+    fn store(&mut self, held: Option<&Record>, record: Arc<Record>, arrival: Arrival) {
         let key = record.key;
         let outdated = held.filter(|held| record.version < held.version).map(rules::stale);
         if let Some(refusal) = rules::may_create(&record).err().or(outdated) {
@@ -418,7 +418,8 @@ impl Shard {
             Ok(object) => {
                 // Visits wait from here on until the object is stored.
                 self.shared().end_claim(&key, arrival.caller.node.id, arrival.condition.as_ref());
-                let object = Aso::arriving(self.shared(), object, record, arrival).launch();
+                let object =
+                    Aso::arriving(self.shared(), object, Arc::unwrap_or_clone(record), arrival).launch();
                 self.enter(key, object, holder);
             }
             Err(refusal) => {
@@ -428,17 +429,17 @@ impl Shard {
     }
 
     /// Stores a plain value. Where nobody knows what is held, an object may be, whose handlers are then asked.
-    fn store_plain(&self, is_held_known: bool, record: Record, arrival: Arrival) {
+    fn store_plain(&self, is_held_known: bool, record: Arc<Record>, arrival: Arrival) {
         let Arrival { caller, condition, trail, reply } = arrival;
         let (key, version) = (record.key, record.version);
         let source = caller.account(&self.config.local);
         let served = Served::Stored { version, usage: Usage::default() };
         let put = |record, rule| PutRecord { record, source, rule, timer_ms: None };
         if condition.is_none() && !is_held_known {
-            let (again, sent) = (record.clone(), self.config.clock.now());
+            let (again, sent) = (Arc::clone(&record), self.config.clock.now());
             let shard = self.own.clone();
             let decline = move |reply| {
-                let visit = Visit::Put { caller, record: Box::new(again), condition: None, trail };
+                let visit = Visit::Put { caller, record: again, condition: None, trail };
                 if let Some(shard) = shard {
                     shard.do_send(Declined(Deliver { key, visit, sent, reply }));
                 }

@@ -1,6 +1,6 @@
 //! The fake network: what the requests of objects, and of typed clients, come to.
 
-use std::future::ready;
+use std::{future::ready, sync::Arc};
 
 use comet_routing::{Contact, Key};
 use comet_store::{Deletion, Record, Version};
@@ -145,9 +145,9 @@ impl Swarm {
         let caller = Caller { origin, ..self.client(at, None) };
         let targets = self.targets(at, &own, &key, nodes);
         let (targets, trail) = self.paid(at, targets, op, Some(record), trail);
-        let mut stored = Vec::new();
+        let (record, mut stored) = (Arc::new(record.clone()), Vec::new());
         for target in targets {
-            let (caller, record) = (caller.clone(), Box::new(record.clone()));
+            let (caller, record) = (caller.clone(), Arc::clone(&record));
             let visit = Visit::Put { caller, record, condition: None, trail };
             if self.visit(target, key, visit).is_ok() {
                 stored.push(target);

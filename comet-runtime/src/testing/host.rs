@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     rc::Rc,
+    sync::Arc,
 };
 
 use comet_routing::{Contact, Key, clock::WallMs};
@@ -52,7 +53,7 @@ struct Copy {
 
 enum Errand {
     Answer,
-    Update { caller: Caller, record: Box<Record>, trail: Trail },
+    Update { caller: Caller, record: Arc<Record>, trail: Trail },
     Delete,
     Arrive { previous: Option<Box<Copy>> },
     Tick,
@@ -219,7 +220,7 @@ impl Host {
         &mut self,
         ticket: Ticket,
         caller: Caller,
-        record: Box<Record>,
+        record: Arc<Record>,
         trail: Trail,
         now: WallMs,
     ) -> Result<VecDeque<Sent>, Refusal> {
@@ -227,7 +228,7 @@ impl Host {
         self.restore(key, now)?;
         let Some(copy) = self.copies.get_mut(&key) else {
             rules::may_create(&record)?;
-            return self.arrive(ticket, *record, caller, trail, now);
+            return self.arrive(ticket, Arc::unwrap_or_clone(record), caller, trail, now);
         };
         let has_handler = copy.object.as_ref().is_some_and(|object| object.has("onUpdate"));
         match rules::on_put(&copy.record, &record, caller.origin, has_handler) {
@@ -243,7 +244,7 @@ impl Host {
                 let event = Event::Update { caller: caller.clone(), data, code };
                 Ok(self.run(ticket, key, &event, trail, Errand::Update { caller, record, trail }, now))
             }
-            OnPut::Ask => self.arrive(ticket, *record, caller, trail, now),
+            OnPut::Ask => self.arrive(ticket, Arc::unwrap_or_clone(record), caller, trail, now),
         }
     }
 
@@ -420,7 +421,7 @@ impl Host {
                 Ok(Served::Got { value, version, active: true, usage, seal })
             }
             (Errand::Update { caller, record, trail }, Outcome::Accept) => {
-                match self.arrive(id, *record, caller, trail, now) {
+                match self.arrive(id, Arc::unwrap_or_clone(record), caller, trail, now) {
                     Ok(sent) => return sent,
                     Err(refusal) => Err(refusal),
                 }

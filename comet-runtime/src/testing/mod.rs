@@ -153,7 +153,7 @@ impl TestSwarm {
         for replica in replicas {
             let visit = Visit::Put {
                 caller: caller.clone(),
-                record: Box::new(record.clone()),
+                record: Arc::new(record.clone()),
                 condition: (expected != Expected::Any).then(|| Box::new(Condition { expected, ticket: 0 })),
                 trail: Trail::FRESH,
             };

@@ -156,7 +156,14 @@ fn fill(data: &Path, first: u64, end: u64, code: Option<&Code>) -> anyhow::Resul
         let putter = async |offset: u64| {
             for number in (first + offset..end).step_by(AT_ONCE as usize) {
                 let record = record(number, code);
-                store.send(PutRecord { record, source: None, rule: Rule::IfNewer, timer_ms: None }).await??;
+                store
+                    .send(PutRecord {
+                        record: record.into(),
+                        source: None,
+                        rule: Rule::IfNewer,
+                        timer_ms: None,
+                    })
+                    .await??;
             }
             anyhow::Ok(())
         };

@@ -159,7 +159,7 @@ fn fill(dir: &Path) {
         let store = ReplicaStore::new(writer, Clock::System, vec![]).start();
         for number in 0..LARGE_OBJECTS {
             let record = large_record(&large_name(number));
-            let put = PutRecord { record, source: None, rule: Rule::IfNewer, timer_ms: None };
+            let put = PutRecord { record: record.into(), source: None, rule: Rule::IfNewer, timer_ms: None };
             store.send(put).await.expect("the store runs").expect("there is room");
         }
         store.send(Flush).await.expect("the store runs").expect("the disk works");

@@ -130,7 +130,7 @@ impl Yard {
     }
 
     async fn hold(&self, record: Record) {
-        let put = PutRecord { record, source: None, rule: Rule::IfNewer, timer_ms: None };
+        let put = PutRecord { record: record.into(), source: None, rule: Rule::IfNewer, timer_ms: None };
         self.store.send(put).await.expect("the store runs").expect("it stores");
     }
 

@@ -120,7 +120,7 @@ fn a_digest_is_compared_with_what_is_held_and_who_is_behind_is_remembered() {
         let office = Office::start(ResponderConfig::default(), ms(0));
         let record = super::replicator::plain(5, 8);
         let (held, rule) = (record.version, Rule::IfNewer);
-        let put = PutRecord { record, source: None, rule, timer_ms: None };
+        let put = PutRecord { record: record.into(), source: None, rule, timer_ms: None };
         office.store.send(put).await.expect("the store runs").expect("it stores");
         let deletion = Some(Deletion::up_to(9, None));
         let deleted = Key::of("deleted");
@@ -221,7 +221,7 @@ fn an_object_is_answered_with_at_most_half_of_the_bytes_that_its_get_brought_and
         let (mut record, code) = (super::replicator::plain(1, 8), Code::new("aso = {}"));
         record.version.hash = content_hash(Some(&code.hash), &record.data);
         record.code = Some(code);
-        let held = PutRecord { record, source: None, rule: Rule::IfNewer, timer_ms: None };
+        let held = PutRecord { record: record.into(), source: None, rule: Rule::IfNewer, timer_ms: None };
         office.store.send(held).await.expect("the store runs").expect("it stores");
         let get = |callback, bytes| {
             let trail = Trail { messages: 4, bytes, depth: 2 };
@@ -274,7 +274,7 @@ fn what_belongs_to_nearer_nodes_is_not_taken_from_a_peer_unless_it_is_held_alrea
             assert_eq!(office.answer(node(1), put()).await, Ok(stored()));
         }
         let record = super::replicator::plain(1, 8);
-        let held = PutRecord { record, source: None, rule: Rule::IfNewer, timer_ms: None };
+        let held = PutRecord { record: record.into(), source: None, rule: Rule::IfNewer, timer_ms: None };
         far.store.send(held).await.expect("the store runs").expect("it stores");
         for request in [put(), delete.encode()] {
             assert_eq!(far.answer(node(1), request).await, Ok(stored()));

@@ -60,7 +60,7 @@ async fn shortcut(
         expires_ms: WALL_MS + 60_000,
         replicas: 8,
     };
-    let put = PutRecord { record, source: None, rule: Rule::IfNewer, timer_ms: None };
+    let put = PutRecord { record: record.into(), source: None, rule: Rule::IfNewer, timer_ms: None };
     ReplicaStore::new(writer, clock, vec![]).start().send(put).await.unwrap().unwrap();
     let objects = Objects::start_with(after, outcome);
     let config = TableConfig { private_ranges: PrivateRanges::Exempt, ..TableConfig::default() };

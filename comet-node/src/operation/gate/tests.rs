@@ -73,7 +73,7 @@ fn put(object: Object) -> Result<(Caller, Record), Refusal> {
     match admit(Request::Put { object, trail: trail() })? {
         (key, Visit::Put { caller, record, .. }) => {
             assert_eq!(key, record.key);
-            Ok((caller, *record))
+            Ok((caller, Arc::unwrap_or_clone(record)))
         }
         (_, visit) => panic!("no put but {visit:?}"),
     }
@@ -97,7 +97,7 @@ fn copy(
 ) -> Result<(Caller, Record, Trail), Refusal> {
     let state = Bytes::new();
     match admit(Request::Replicate { object, state, age_seconds, remaining_seconds, trail: trail() })? {
-        (_, Visit::Put { caller, record, trail, .. }) => Ok((caller, *record, trail)),
+        (_, Visit::Put { caller, record, trail, .. }) => Ok((caller, Arc::unwrap_or_clone(record), trail)),
         (_, visit) => panic!("no put but {visit:?}"),
     }
 }

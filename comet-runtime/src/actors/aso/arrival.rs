@@ -1,5 +1,7 @@
 //! How an object comes to be here: as a new one, or in the place of the one that is here already.
 
+use std::sync::Arc;
+
 use actix::prelude::*;
 use comet_store::{PutRecord, Record, Rule, Source};
 
@@ -28,7 +30,7 @@ impl Aso {
     }
 
     /// An update was accepted whole: the incoming object takes this one's place, if its `onPut` agrees.
-    pub(super) fn replace(&mut self, record: Record, arrival: Arrival, ctx: &mut Context<Self>) {
+    pub(super) fn replace(&mut self, record: Arc<Record>, arrival: Arrival, ctx: &mut Context<Self>) {
         let record = match errand::newcomer(record, self.shared.pool.limits()) {
             Ok(record) => record,
             Err(refusal) => return drop(arrival.reply.send(Err(refusal))),
@@ -46,7 +48,7 @@ impl Aso {
                 self.disturb();
                 object.succeed(&self.object);
                 let object = std::mem::replace(&mut self.object, object);
-                let record = std::mem::replace(&mut self.record, record);
+                let record = std::mem::replace(&mut self.record, Arc::unwrap_or_clone(record));
                 self.previous = Some(Box::new(Previous { object, record, answers: Vec::new() }));
                 self.begin_arrival(arrival, ctx);
             }
@@ -57,7 +59,7 @@ impl Aso {
     }
 
     /// A value without code takes the object's place.
-    fn become_plain(&mut self, record: Record, arrival: Arrival, ctx: &mut Context<Self>) {
+    fn become_plain(&mut self, record: Arc<Record>, arrival: Arrival, ctx: &mut Context<Self>) {
         let served = Served::Stored { version: record.version, usage: Usage::default() };
         let source = arrival.caller.account(&self.shared.local);
         let put = PutRecord { record, source, rule: Rule::Replace, timer_ms: None };
@@ -80,7 +82,7 @@ impl Aso {
         let timer_ms =
             self.object.policy().timer_seconds.map(|period| first_due(&self.key, period * 1_000, now));
         let record = Record { state: self.object.state().clone(), ..self.record.clone() };
-        let version = record.version;
+        let (version, record) = (record.version, Arc::new(record));
         let put = self.shared.links.put.send(PutRecord { record, source, rule, timer_ms });
         let stored = errand::answer_when_put(put, reply, Served::Stored { version, usage });
         let settled = stored.into_actor(self).map(move |stored, aso, ctx| {

@@ -1,5 +1,7 @@
 //! Why a handler runs: who waits for its outcome, and what is to be done with it.
 
+use std::sync::Arc;
+
 use actix::{
     MailboxError,
     prelude::{Recipient, SendError},
@@ -29,7 +31,7 @@ pub(super) enum Errand {
     /// A get.
     Answer(Reply),
     /// A put that met an object here.
-    Update { reply: Reply, caller: Caller, record: Box<Record>, trail: Trail },
+    Update { reply: Reply, caller: Caller, record: Arc<Record>, trail: Trail },
     /// A deletion that no owner signed.
     Delete { reply: Reply, deletion: Deletion },
     /// The arrival of a new object, whom it is charged to, and when it may take the place of what is stored.
@@ -67,9 +69,12 @@ pub(crate) fn blueprint(record: &Record, reach: Reach) -> Option<Blueprint> {
 }
 
 /// A record as it may enter: the state of a copy without the sender's capabilities.
-pub(crate) fn newcomer(mut record: Record, limits: &Limits) -> Result<Record, Refusal> {
-    record.state = state::without_capabilities(&record.state, limits)
+pub(crate) fn newcomer(mut record: Arc<Record>, limits: &Limits) -> Result<Arc<Record>, Refusal> {
+    let state = state::without_capabilities(&record.state, limits)
         .map_err(|error| Refusal::Invalid(format!("the state of the copy cannot be read: {error}")))?;
+    if state != record.state {
+        Arc::make_mut(&mut record).state = state;
+    }
     Ok(record)
 }
 

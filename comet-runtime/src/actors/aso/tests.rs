@@ -92,7 +92,7 @@ fn get(object: &Addr<Aso>, payload: &str) -> Receiver<Result<Served, Refusal>> {
 fn put(object: &Addr<Aso>, record: Record) -> Receiver<Result<Served, Refusal>> {
     visit(
         object,
-        Visit::Put { caller: caller(), record: Box::new(record), condition: None, trail: Trail::FRESH },
+        Visit::Put { caller: caller(), record: Arc::new(record), condition: None, trail: Trail::FRESH },
     )
 }
 
@@ -419,7 +419,7 @@ async fn an_idle_object_leaves_and_a_busy_one_stays() {
 fn longer(code: &str, ownership: Option<Box<Ownership>>) -> Visit {
     let record = Record { ownership, expires_ms: NOW + 7_200_000, ..record(1, Some(code)) };
     let caller = Caller { origin: Origin::Replica, ..caller() };
-    Visit::Put { caller, record: Box::new(record), condition: None, trail: Trail::FRESH }
+    Visit::Put { caller, record: Arc::new(record), condition: None, trail: Trail::FRESH }
 }
 
 async fn holding(object: &Addr<Aso>) -> Holding {

@@ -168,7 +168,7 @@ impl Aso {
             (Errand::Update { reply, caller, record, trail }, Outcome::Accept) => {
                 match rules::may_replace(&self.record, &record) {
                     Ok(()) => {
-                        self.replace(*record, Arrival { caller, condition: None, trail, reply }, ctx);
+                        self.replace(record, Arrival { caller, condition: None, trail, reply }, ctx);
                     }
                     Err(refusal) => drop(reply.send(Err(refusal))),
                 }

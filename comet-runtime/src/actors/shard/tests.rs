@@ -113,7 +113,7 @@ impl World {
     }
 
     async fn put(&self, name: &str, sequence: u64, code: Option<&str>) -> Result<Served, Refusal> {
-        let record = Box::new(record(name, sequence, code, self.clock.wall_ms()));
+        let record = Arc::new(record(name, sequence, code, self.clock.wall_ms()));
         let visit = Visit::Put { caller: caller(), record, condition: None, trail: Trail::FRESH };
         self.replica.serve(Key::of(name), visit).await
     }
@@ -173,7 +173,7 @@ fn record(name: &str, sequence: u64, code: Option<&str>, now: WallMs) -> Record 
 /// A put of [`FAR`] with the signature of this publisher, if of any.
 fn far(sequence: u64, publisher: Option<[u8; 32]>, now: WallMs) -> Visit {
     let publication = publisher.map(|public_key| Publication { public_key, signature: [0; 64] }.into());
-    let record = Box::new(Record { publication, ..record("a", sequence, Some(FAR), now) });
+    let record = Arc::new(Record { publication, ..record("a", sequence, Some(FAR), now) });
     Visit::Put { caller: caller(), record, condition: None, trail: Trail::FRESH }
 }
 
@@ -375,7 +375,7 @@ async fn nothing_stands_between_an_owner_and_the_end_of_its_object() {
     let key = object.key;
     let put = |record: Record| {
         let visit =
-            Visit::Put { caller: caller(), record: Box::new(record), condition: None, trail: Trail::FRESH };
+            Visit::Put { caller: caller(), record: Arc::new(record), condition: None, trail: Trail::FRESH };
         world.replica.serve(key, visit)
     };
     let delete = |sequence| {
@@ -426,7 +426,7 @@ async fn a_copy_of_what_was_deleted_is_refused_and_runs_nothing() {
     world.delete("a", 5).await.expect("it is remembered");
     let code = "function aso:onPut() error('it ran') end";
     let copy = |sequence| {
-        let record = Box::new(record("a", sequence, Some(code), world.clock.wall_ms()));
+        let record = Arc::new(record("a", sequence, Some(code), world.clock.wall_ms()));
         let caller = Caller { origin: Origin::Replica, ..caller() };
         world.replica.serve(Key::of("a"), Visit::Put { caller, record, condition: None, trail: Trail::FRESH })
     };
@@ -446,7 +446,7 @@ async fn a_copy_brings_fields_and_no_rights() {
     let fields = Value::map([("n".into(), Value::Int(4))]);
     forged.state = Value::List(vec![fields, Value::List(vec![right])]).encode();
     let caller = Caller { origin: Origin::Replica, ..caller() };
-    let visit = Visit::Put { caller, record: Box::new(forged), condition: None, trail: Trail::FRESH };
+    let visit = Visit::Put { caller, record: Arc::new(forged), condition: None, trail: Trail::FRESH };
     world.replica.serve(Key::of("a"), visit).await.expect("it is stored");
     let Ok(Served::Inspected(holding)) =
         world.replica.serve(Key::of("a"), Visit::Inspect { caller: self::caller() }).await

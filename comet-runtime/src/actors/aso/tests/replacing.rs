@@ -131,7 +131,7 @@ const COLLECTOR: &str = "aso.n = 0
 fn offered(sequence: u64, value: &str, origin: Origin) -> Visit {
     let data = Value::from(value).encode();
     let version = Version { sequence, hash: content_hash(None, &data) };
-    let record = Box::new(Record { data, version, ..record(sequence, None) });
+    let record = Arc::new(Record { data, version, ..record(sequence, None) });
     Visit::Put { caller: Caller { origin, ..caller() }, record, condition: None, trail: Trail::FRESH }
 }
 

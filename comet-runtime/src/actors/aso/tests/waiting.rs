@@ -60,7 +60,7 @@ async fn puts_are_refused_as_gets_are_and_deletions_and_looks_are_not() {
     let (object, late) = (world.resting(COUNTER), world.clock.now() - Duration::from_secs(2));
     value(get_after(&world, &object, 2_000)).await.expect("a burst is served");
     world.pass(2_000).await;
-    let record = Box::new(record(2, Some(COUNTER)));
+    let record = Arc::new(record(2, Some(COUNTER)));
     let put = Visit::Put { caller: caller(), record, condition: None, trail: Trail::FRESH };
     let refused = sent_at(&object, put, late).await.expect("it is answered");
     assert_eq!(refused, Err(Refusal::Overloaded("the object".into())));

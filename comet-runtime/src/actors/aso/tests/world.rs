@@ -150,7 +150,7 @@ impl Handler<PutRecord> for Probe {
     type Result = ResponseFuture<Result<PutOutcome, StoreError>>;
 
     fn handle(&mut self, put: PutRecord, _: &mut Self::Context) -> Self::Result {
-        self.0.note(Heard::Put(put.record.data, put.rule));
+        self.0.note(Heard::Put(put.record.data.clone(), put.rule));
         self.store(PutOutcome::Stored { replaced: None })
     }
 }

@@ -10,7 +10,7 @@ const LISTENER: &str = "aso.puts = 0
 
 impl World {
     async fn put_if(&self, sequence: u64, code: Option<&str>, expected: Expected) -> Result<Served, Refusal> {
-        let record = Box::new(record("a", sequence, code, self.clock.wall_ms()));
+        let record = Arc::new(record("a", sequence, code, self.clock.wall_ms()));
         let condition = (expected != Expected::Any).then(|| Box::new(Condition { expected, ticket: 1 }));
         let visit = Visit::Put { caller: caller(), record, condition, trail: Trail::FRESH };
         self.replica.serve(Key::of("a"), visit).await
